@@ -1,0 +1,49 @@
+# Two commands matter: `make demo` and `make test`. Each makes .venv and installs the project on first use.
+PYTHON ?= python3
+VENV   := .venv
+BIN    := $(VENV)/bin
+STAMP  := $(VENV)/.installed
+DEV    := $(VENV)/.installed-dev
+ARGS   ?=
+
+.PHONY: demo test test-latest lint format bench clean
+
+demo: $(STAMP)
+	$(BIN)/ganatomy demo $(ARGS)
+
+test: $(DEV)
+	$(BIN)/ruff check .
+	$(BIN)/ruff format --check .
+	$(BIN)/mypy
+	$(BIN)/python -m pytest $(ARGS)
+
+# The same tests against whatever is newest today, without the dated constraints.
+test-latest:
+	$(MAKE) test VENV=.venv-latest CONSTRAINTS=
+
+lint: $(DEV)
+	$(BIN)/ruff check . && $(BIN)/ruff format --check . && $(BIN)/mypy
+
+format: $(DEV)
+	$(BIN)/ruff check --fix . && $(BIN)/ruff format .
+
+bench: $(DEV)
+	$(BIN)/python benchmarks/pass_cost.py $(ARGS)
+
+$(VENV)/bin/python:
+	@sh tools/check-machine.sh "$(PYTHON)"
+	$(PYTHON) -m venv $(VENV)
+	$(BIN)/python -m pip install --quiet --upgrade pip
+
+$(STAMP): pyproject.toml | $(VENV)/bin/python
+	$(BIN)/python -m pip install --quiet -e .
+	@touch $@
+
+# `make test` installs with dated constraints for the tools that judge the code; torch and torchvision stay free.
+CONSTRAINTS ?= -c constraints-2026-11.txt
+$(DEV): pyproject.toml constraints-2026-11.txt | $(VENV)/bin/python
+	$(BIN)/python -m pip install --quiet -e '.[dev]' $(CONSTRAINTS)
+	@touch $@ $(STAMP)
+
+clean:
+	rm -rf $(VENV) .venv-latest .pytest_cache .ruff_cache
