@@ -1,0 +1,47 @@
+"""Open a pretrained image generator, find out what its units do, and prove it.
+
+Data flows one way::
+
+    seeds -> generators (codes, one forward pass) -> hooks (features at all layers) and images
+          -> segmodels (labels) -> counts (features x labels) -> store (HDF5) -> results (numbers)
+
+==================  ====================================================================================
+``generators/``     where images come from: the contract, the families, safe reading, the catalogue
+``hooks``           capture and replace features
+``edits``           changes as values
+``plan``            how samples are cut into atoms, groups and halves
+``samples``         seeds, explicit latents or pictures, in order
+``resample``        features at the size where pixels are counted; the arithmetic
+``levels``          per-unit activation levels from a pilot
+``counts``          the joint counts and their kernel
+``statistics``      moments, concept means, top samples
+``accumulate``      all of that over a pass, into and out of files
+``job``             the pass
+``manifest``        what determines a run
+``store``           the HDF5 files
+``agreement``       counts -> IoU, chance, error bars, labels: pure functions
+``results``         a finished run, read only
+``verify``          whether a file is sound
+==================  ====================================================================================
+"""
+
+from pathlib import Path
+
+from segmodels import GanatomyError
+
+from .edits import FeatureEdit, ablate
+from .generators import Codes, Generator, Layer, entries, load
+from .job import Estimate, Job, run
+from .results import LayerResult, Run
+from .verify import verify
+
+
+def open(path: str | Path) -> Run:  # noqa: A001  the name people expect, as in ``zipfile`` or ``h5py``
+    """Open a finished dissection, read only; GanatomyError if it is none, unfinished or damaged."""
+    return Run(path)
+
+
+__all__ = [
+    "Codes", "Estimate", "FeatureEdit", "GanatomyError", "Generator", "Job", "Layer", "LayerResult", "Run", "ablate",
+    "entries", "load", "open", "run", "verify",
+]  # fmt: skip

@@ -1,0 +1,236 @@
+"""What a pass accumulates over its samples, and how that goes into a file and comes back out of one."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from concurrent.futures import ThreadPoolExecutor
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import Tensor
+
+from .counts import MOST_COMBINATIONS, Combinations, Counter, Labels
+from .levels import coarse_indices
+from .pictures import encode_thumbnail
+from .plan import GROUPS, Plan
+from .resample import Float32
+from .statistics import Sums, Top, concept_shares
+
+UINT32_PIXELS = 2**32
+
+
+class LayerState:
+    """Everything that is accumulated for one layer."""
+
+    def __init__(
+        self, shape: tuple[int, int, int], levels: Float32, concepts: int, size: tuple[int, int], plan: Plan, keep: int
+    ) -> None:
+        units, height, width = shape
+        bins, blocks = levels.shape[1] + 1, len(coarse_indices(levels.shape[1])) + 1
+        largest_group = (plan.samples // GROUPS + 2 * plan.atom) * size[0] * size[1]
+        block_type = np.uint32 if largest_group < UINT32_PIXELS else np.int64
+        self.shape = shape
+        self.levels = levels
+        self.counter = Counter(levels, (height, width), size)
+        # Concept-major in memory (see Counter.expand); bin-major in the file.
+        self.counts = np.zeros((2, 2, units, concepts, bins), np.int64)  # [real or chance, half, ...]
+        self.blocks = np.zeros((2, GROUPS, units, concepts, blocks), block_type)
+        self.total = Sums(units, concepts)
+        self.atom = Sums(units, concepts)
+        self.top = Top(units, keep, height, width)
+
+
+class Accumulator:
+    """The state of a pass. Counts and sums change only when an atom ends; the rest does not mind repetition.
+
+    Args:
+        plan: how the samples are cut.
+        shapes: layer -> (U, h, w).
+        levels: layer -> float32 [U, B].
+        concepts, planes: of the segmenter.
+        size: (H, W) at which pixels are counted.
+        keep: top samples per unit.
+        maxima: whether to keep every sample's maximum per unit.
+        threads: for the counting kernel.
+    """
+
+    def __init__(
+        self,
+        plan: Plan,
+        shapes: Mapping[str, tuple[int, int, int]],
+        levels: Mapping[str, Float32],
+        concepts: int,
+        planes: int,
+        size: tuple[int, int],
+        keep: int,
+        maxima: bool,
+        threads: int,
+    ) -> None:
+        self.plan, self.concepts, self.size, self.threads = plan, concepts, size, threads
+        self.layers = {n: LayerState(s, levels[n], concepts, size, plan, keep) for n, s in shapes.items()}
+        self.concept_area = np.zeros((plan.samples, concepts), np.int64)
+        self.maxima = {n: np.zeros((plan.samples, s[0]), np.float32) for n, s in shapes.items()} if maxima else {}
+        self.thumbnails: dict[int, bytes] = {}
+        self.atoms_done = 0
+        self._combinations = Combinations(planes, concepts)
+        self._pixels = np.zeros((2, 0), np.int64)
+        self._expanded_early = False
+        self._pool = ThreadPoolExecutor(threads, thread_name_prefix="count")
+
+    def close(self) -> None:
+        """Stop the counting threads."""
+        self._pool.shutdown()
+
+    def add(
+        self, start: int, images: Tensor, features: Mapping[str, Tensor], labels: Labels, following: Labels,
+        seeds: NDArray[np.int64],
+    ) -> None:  # fmt: skip
+        """Count a batch of the current atom.
+
+        Args:
+            start: index of its first sample.
+            images: [N, 3, R, R]; features: layer -> float32 [N, U, h, w], all on the CPU.
+            labels: int16 [N, K, H, W].
+            following: int16 [1, K, H, W], labels of the sample after the batch's last, for the chance counts.
+            seeds: int64 [N].
+        """
+        count = len(labels)
+        if len(self._combinations) > MOST_COMBINATIONS:
+            self._expand()
+            self._expanded_early = True
+        codes = self._combinations.encode(np.concatenate([labels, following]))
+        known = len(self._combinations)
+        pixels = np.zeros((2, known), np.int64)
+        pixels[:, : self._pixels.shape[1]] = self._pixels
+        pixels[0] += np.bincount(codes[:-1].ravel(), minlength=known)
+        pixels[1] += np.bincount(codes[1:].ravel(), minlength=known)
+        self._pixels = pixels
+        self.concept_area[start : start + count] = areas(labels, self.concepts)
+        entered = np.zeros(count, bool)
+        shares: dict[tuple[int, int], list] = {}
+        for name, layer in self.layers.items():
+            values = features[name].numpy()
+            layer.counter.reserve(known)
+            layer.counter.add(values, codes[:-1], codes[1:], self._pool, self.threads)
+            native = layer.shape[1:]
+            if native not in shares:
+                shares[native] = concept_shares(labels, self.concepts, *native)
+            layer.atom.add(features[name], shares[native])
+            maxima = features[name].amax((2, 3)).numpy()
+            if self.maxima:
+                self.maxima[name][start : start + count] = maxima
+            entered |= layer.top.add(values, maxima, seeds)
+        for index in np.flatnonzero(entered):
+            self.thumbnails[int(seeds[index])] = encode_thumbnail(images[index].float().numpy())
+
+    def end_atom(self) -> None:
+        """Fold the finished atom into the totals."""
+        self._expand()
+        for layer in self.layers.values():
+            layer.total.merge(layer.atom)
+            layer.atom = Sums(layer.shape[0], self.concepts)
+        self._expanded_early = False
+        self.atoms_done += 1
+
+    @property
+    def whole(self) -> bool:
+        """Whether the totals hold finished atoms only, so that a checkpoint may be written in mid-atom."""
+        return not self._expanded_early
+
+    def _expand(self) -> None:
+        atom = self.atoms_done
+        half, group = self.plan.half(atom), self.plan.group(atom)
+        rows = self._combinations.rows
+        for layer in self.layers.values():
+            layer.counter.expand(
+                rows,
+                self._pixels,
+                coarse_indices(layer.levels.shape[1]),
+                (layer.counts[0, half], layer.counts[1, half]),
+                (layer.blocks[0, group], layer.blocks[1, group]),
+                self._pool,
+                self.threads,
+            )
+        self._combinations.clear()
+        self._pixels = np.zeros((2, 0), np.int64)
+
+    # -- in and out of files -------------------------------------------------------------------------------
+
+    def arrays(self, final: bool) -> dict[str, np.ndarray]:
+        """Return the datasets of a file: the finished one's, or with ``/state`` what a resumed pass needs besides."""
+        arrays: dict[str, np.ndarray] = {"samples/concept_area": self.concept_area}
+        wanted: set[int] = set()
+        for name, layer in self.layers.items():
+            group = f"layers/{name}/"
+            for kind, prefix in ((0, ""), (1, "chance_")):
+                arrays[f"{group}{prefix}counts"] = np.moveaxis(layer.counts[kind], -1, -2)
+                arrays[f"{group}{prefix}block_counts"] = np.moveaxis(layer.blocks[kind], -1, -2)
+            arrays[f"{group}levels"] = layer.levels
+            top = layer.top.ordered()
+            arrays |= {f"{group}top/{key}": value for key, value in top.items()}
+            wanted |= set(top["seed"].ravel().tolist())
+            total = layer.total
+            if final:
+                arrays[f"{group}mean"] = total.feature / total.pixels
+                arrays[f"{group}second_moment"] = total.product / total.pixels
+                weight = total.weight[:, None]
+                arrays[f"{group}concept_mean"] = np.divide(
+                    total.concept, weight, out=np.full(total.concept.shape, np.nan), where=weight > 0
+                )
+            else:
+                arrays |= {f"state/{name}/{key}": value for key, value in total.arrays().items()}
+            if self.maxima:
+                arrays[f"{group}maxima"] = self.maxima[name]
+        self.thumbnails = {seed: data for seed, data in self.thumbnails.items() if seed in wanted}
+        return arrays | pack_thumbnails(self.thumbnails)
+
+    def restore(self, arrays: Mapping[str, np.ndarray], atoms_done: int) -> None:
+        """Take over an unfinished pass from what :meth:`arrays` returned."""
+        self.atoms_done = atoms_done
+        self.concept_area = arrays["samples/concept_area"]
+        for name, layer in self.layers.items():
+            group = f"layers/{name}/"
+            for kind, prefix in ((0, ""), (1, "chance_")):
+                layer.counts[kind] = np.moveaxis(arrays[f"{group}{prefix}counts"], -1, -2)
+                layer.blocks[kind] = np.moveaxis(arrays[f"{group}{prefix}block_counts"], -1, -2)
+            layer.top.restore({key: arrays[f"{group}top/{key}"] for key in ("seed", "value", "yx", "feature")})
+            state = {key: arrays[f"state/{name}/{key}"] for key in layer.total.arrays()}
+            layer.total.restore(state)
+            if self.maxima:
+                self.maxima[name] = arrays[f"{group}maxima"]
+        self.thumbnails = unpack_thumbnails(arrays)
+
+
+def areas(labels: Labels, concepts: int) -> NDArray[np.int64]:
+    """Return the pixels of each concept in each image, int64 [N, C]; concept 0 is plane 0's unlabelled."""
+    result = np.zeros((len(labels), concepts), np.int64)
+    for row, planes in enumerate(labels):
+        for plane, image in enumerate(planes):
+            found = np.bincount(image.ravel(), minlength=concepts)
+            result[row] += np.where(np.arange(concepts) > 0, found, 0) if plane else found
+    return result
+
+
+def pack_thumbnails(thumbnails: Mapping[int, bytes]) -> dict[str, np.ndarray]:
+    """Return ``/thumbnails``: seeds ascending, and their encoded bytes end to end with offsets [T + 1]."""
+    seeds = sorted(thumbnails)
+    sizes = [len(thumbnails[s]) for s in seeds]
+    data = b"".join(thumbnails[s] for s in seeds)
+    return {
+        "thumbnails/seed": np.array(seeds, np.int64),
+        "thumbnails/offset": np.concatenate([[0], np.cumsum(sizes, dtype=np.int64)]).astype(np.int64),
+        "thumbnails/data": np.frombuffer(data, np.uint8),
+    }
+
+
+def unpack_thumbnails(arrays: Mapping[str, np.ndarray]) -> dict[int, bytes]:
+    """Undo :func:`pack_thumbnails`."""
+    offset, data = arrays["thumbnails/offset"], arrays["thumbnails/data"]
+    seeds: Sequence[int] = arrays["thumbnails/seed"].tolist()
+    return {seed: data[offset[i] : offset[i + 1]].tobytes() for i, seed in enumerate(seeds)}
+
+
+def to_cpu(features: Mapping[str, Tensor]) -> dict[str, Tensor]:
+    """Return float32 features, contiguous, on the CPU."""
+    return {name: value.detach().to("cpu", torch.float32).contiguous() for name, value in features.items()}

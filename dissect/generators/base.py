@@ -1,0 +1,328 @@
+"""The contract of a generator: layers, stages over a state, capture, resume, the lock and the fingerprint."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import threading
+from abc import ABC, abstractmethod
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, replace
+from functools import cached_property
+
+import numpy as np
+import torch
+from torch import Tensor, nn
+
+from segmodels import GanatomyError
+from segmodels.errors import unknown_name
+
+from ..edits import FeatureEdit
+from ..hooks import Change, Site, instrument
+from .codes import NOISE_MODES, Codes, check_seeds, draw
+
+KINDS = ("conv", "norm", "activation", "block", "style")
+
+
+@dataclass(frozen=True)
+class Layer:
+    """A place in a generator where units can be read and edited.
+
+    Attributes:
+        name: unique; the module's dotted name, with ``@2`` for a second use and ``:0`` for an item of a tuple.
+        channels: number of units U.
+        height, width: size of the feature map h, w.
+        kind: one of ``conv``, ``norm``, ``activation``, ``block``, ``style``.
+        stage: index of the stage that holds the layer; layers run in the order of their stages.
+        default: dissected when no layers are named.
+    """
+
+    name: str
+    channels: int
+    height: int
+    width: int
+    kind: str
+    stage: int
+    default: bool
+
+
+@dataclass(frozen=True, eq=False)
+class State:
+    """What flows between stages: the feature map x, the codes, and for some families the image so far."""
+
+    codes: Codes
+    x: Tensor | None = None
+    skip: Tensor | None = None
+
+
+@dataclass(frozen=True, eq=False)
+class Capture:
+    """Images and features of one forward pass, and what it takes to run the rest again.
+
+    Attributes:
+        images: float32 [N, 3, R, R] in [-1, 1], not clamped.
+        features: layer name -> [N, U, h, w] as the module returned them, before any edit of that layer.
+        edits: the edits that were active.
+        restarts: layer name -> (index of the stage to run next, the state before it).
+    """
+
+    images: Tensor
+    features: dict[str, Tensor]
+    edits: tuple[FeatureEdit, ...]
+    restarts: dict[str, tuple[int, State]]
+
+
+class Generator(ABC):
+    """A pretrained image generator as a list of stages over a state.
+
+    A family implements ``stages``, ``begin`` and ``finish`` and passes its layers and their sites to
+    ``__init__``. Everything people call lives here. The weights never change: edits are applied while a
+    pass runs. Each pass holds ``lock``.
+    """
+
+    truncates = False  # whether truncation other than 1.0 means anything
+    has_noise = False  # whether noise other than "const" means anything
+    works_in_place = False  # whether a later module may overwrite what an earlier one returned
+
+    def __init__(
+        self,
+        *,
+        name: str,
+        family: str,
+        flavour: str,
+        module: nn.Module,
+        sites: Mapping[str, Site],
+        layers: Sequence[Layer],
+        resolution: int,
+        z_dim: int,
+        num_classes: int | None = None,
+        device: str | torch.device = "cpu",
+        file_sha256: str | None = None,
+        configuration: Mapping[str, object] | None = None,
+    ) -> None:
+        self.name = name
+        self.family = family
+        self.flavour = flavour
+        self.resolution = resolution
+        self.z_dim = z_dim
+        self.num_classes = num_classes
+        self.layers = list(layers)
+        self.device = torch.device(device)
+        self.file_sha256 = file_sha256
+        self.configuration = dict(configuration or {})
+        self.lock = threading.RLock()
+        self.module = module.eval().requires_grad_(False).to(self.device)
+        self._sites = dict(sites)
+        self._by_name = {layer.name: layer for layer in self.layers}
+
+    # -- what a family says --------------------------------------------------------------------------------
+
+    @property
+    @abstractmethod
+    def stages(self) -> Sequence[Callable[[State], State]]:
+        """The network as functions from state to state, in order."""
+
+    @abstractmethod
+    def begin(self, codes: Codes) -> State:
+        """Return the state before stage 0; ``codes`` are on the CPU, the state is on the device."""
+
+    @abstractmethod
+    def finish(self, state: State) -> Tensor:
+        """Return images float32 [N, 3, R, R] in [-1, 1] from the state after the last stage."""
+
+    def canonical_tensors(self) -> Mapping[str, Tensor]:
+        """The tensors that determine the images, under the family's canonical names."""
+        return {k: v for k, v in self.module.state_dict().items() if not k.endswith("num_batches_tracked")}
+
+    def ends_stage(self, layer: Layer) -> bool:
+        """Whether the layer's features are the x with which its stage ends, so that a restart may skip the stage."""
+        return True
+
+    # -- codes ---------------------------------------------------------------------------------------------
+
+    def sample(
+        self,
+        seeds: Sequence[int] | int,
+        classes: Sequence[int] | int | None = None,
+        truncation: float = 1.0,
+        cutoff: int | None = None,
+        noise: str = "const",
+    ) -> Codes:
+        """Return the codes of some seeds: seed i is ``numpy.random.RandomState(i).randn(z_dim)``.
+
+        Args:
+            seeds: integers in 0..2^32 - 1.
+            classes: one class or one per seed; drawn from the seed's state when the model has classes and
+                none are given.
+            truncation, cutoff: refused (other than 1.0 and None) by families without truncation.
+            noise: ``"const"`` uses the stored noise, ``"random"`` a noise seed drawn from the seed's state.
+        """
+        chosen = check_seeds(seeds)
+        if noise not in NOISE_MODES:
+            raise unknown_name("noise mode", noise, NOISE_MODES)
+        if noise != "const" and not self.has_noise:
+            raise GanatomyError(f"{self.name} ({self.family}) has no noise inputs; use noise='const'")
+        z, drawn, noise_seeds = draw(chosen, self.z_dim, self.num_classes, classes is None, noise == "random")
+        given = self._classes(classes, len(chosen)) if classes is not None else drawn
+        codes = self.map(z, given, truncation, cutoff)
+        return replace(codes, noise=noise_seeds, seeds=chosen)
+
+    def map(
+        self,
+        z: Tensor | np.ndarray,
+        classes: Sequence[int] | Tensor | int | None = None,
+        truncation: float = 1.0,
+        cutoff: int | None = None,
+    ) -> Codes:
+        """Return codes from explicit latents ``z`` [N, z_dim] (float; finite)."""
+        values = torch.as_tensor(np.asarray(z) if not isinstance(z, Tensor) else z).detach().cpu().float()
+        if values.ndim == 4 and values.shape[2:] == (1, 1):
+            values = values[:, :, 0, 0]
+        if values.ndim != 2 or values.shape[1] != self.z_dim:
+            raise GanatomyError(f"{self.name}: expected z [N, {self.z_dim}], got {list(values.shape)}")
+        if not torch.isfinite(values).all():
+            raise GanatomyError(f"{self.name}: z holds NaN or infinite values")
+        if (truncation != 1.0 or cutoff is not None) and not self.truncates:
+            raise GanatomyError(f"{self.name} ({self.family}) has no truncation; use truncation=1.0")
+        return Codes(values, classes=self._classes(classes, len(values)), truncation=truncation, cutoff=cutoff)
+
+    def codes(self, w: Tensor | np.ndarray) -> Codes:
+        """Return codes from intermediate latents; GanatomyError for families that have none."""
+        raise GanatomyError(f"{self.name} ({self.family}) has no intermediate latent space; use map(z)")
+
+    def _classes(self, classes: Sequence[int] | Tensor | int | None, samples: int) -> Tensor | None:
+        if classes is None:
+            if self.num_classes:
+                raise GanatomyError(f"{self.name} has {self.num_classes} classes; say which with classes=")
+            return None
+        if not self.num_classes:
+            raise GanatomyError(f"{self.name} has no classes, got classes={classes!r}")
+        values = torch.as_tensor(classes).long().flatten()
+        if values.numel() == 1:
+            values = values.expand(samples).clone()
+        if len(values) != samples:
+            raise GanatomyError(f"{self.name}: {samples} samples but {len(values)} classes")
+        if values.min() < 0 or values.max() >= self.num_classes:
+            raise GanatomyError(f"{self.name}: classes must be 0..{self.num_classes - 1}, got {values.tolist()[:5]}")
+        return values
+
+    # -- passes --------------------------------------------------------------------------------------------
+
+    def __call__(self, codes: Codes, edits: Sequence[FeatureEdit] | FeatureEdit = ()) -> Tensor:
+        """Return images float32 [N, 3, R, R] in [-1, 1] (not clamped), with ``edits`` applied in order."""
+        return self._run(codes, (), edits).images
+
+    def capture(
+        self, codes: Codes, layers: Sequence[str] | str, edits: Sequence[FeatureEdit] | FeatureEdit = ()
+    ) -> Capture:
+        """Return images and the features of ``layers`` from one forward pass."""
+        return self._run(codes, (layers,) if isinstance(layers, str) else tuple(layers), edits)
+
+    def _run(self, codes: Codes, names: tuple[str, ...], edits: Sequence[FeatureEdit] | FeatureEdit) -> Capture:
+        wanted = {name: self.layer(name) for name in names}
+        edits = self._check_edits(edits)
+        restarts: dict[str, tuple[int, State]] = {}
+        with self.lock, torch.no_grad():
+            state = self.begin(codes)
+            with instrument(self._sites, names, _by_layer(edits), copy=self.works_in_place) as features:
+                for index, stage in enumerate(self.stages):
+                    before, state = state, stage(state)
+                    for name, layer in wanted.items():
+                        if layer.stage != index:
+                            continue
+                        if self.ends_stage(layer):
+                            restarts[name] = (index + 1, replace(state, x=features[name]))
+                        else:
+                            restarts[name] = (index, before)
+            images = self.finish(state)
+        return Capture(images, dict(features), edits, restarts)
+
+    def resume(
+        self,
+        capture: Capture,
+        layer: str,
+        features: Tensor | None = None,
+        edits: Sequence[FeatureEdit] | FeatureEdit = (),
+    ) -> Tensor:
+        """Run the rest of a captured pass from ``layer`` on.
+
+        ``resume(capture(codes, l, edits), l, edits=edits) == G(codes, edits)`` bit for bit.
+
+        Args:
+            capture: what :meth:`capture` returned for this layer.
+            layer: where to restart.
+            features: [N, U, h, w] in place of the captured ones.
+            edits: edits at this layer or later; earlier ones only if they were active in the capture.
+
+        Raises:
+            GanatomyError: for an edit that acts before the layer; it names the earliest possible layer.
+        """
+        place = self.layer(layer)
+        if layer not in capture.restarts:
+            raise GanatomyError(f"layer {layer!r} was not captured; captured: {', '.join(capture.restarts) or 'none'}")
+        active = self._check_edits(edits)
+        order = {known.name: index for index, known in enumerate(self.layers)}
+        early = [e for e in active if order[e.layer] < order[layer] and e not in capture.edits]
+        if early:
+            first = min(early, key=lambda e: order[e.layer]).layer
+            raise GanatomyError(f"an edit acts at {first!r}, before {layer!r}; resume from {first!r} or earlier")
+        current = capture.features[layer] if features is None else features.to(self.device)
+        if current.shape != capture.features[layer].shape:
+            raise GanatomyError(
+                f"layer {layer!r}: expected features {list(capture.features[layer].shape)}, got {list(current.shape)}"
+            )
+        start, state = capture.restarts[layer]
+        changes: dict[str, list[Change]] = _by_layer([e for e in active if order[e.layer] >= order[layer]])
+        with self.lock, torch.no_grad():
+            if self.ends_stage(place):
+                for change in changes.pop(layer, []):
+                    current = change(current)
+                state = replace(state, x=current)
+            else:
+                # The whole stage runs again, so edits inside it but before the layer are repeated, then overwritten.
+                changes[layer] = [lambda _: current.clone(), *changes.get(layer, [])]
+            with instrument(self._sites, (), changes):
+                for stage in self.stages[start:]:
+                    state = stage(state)
+            return self.finish(state)
+
+    def layer(self, name: str) -> Layer:
+        """Return the layer of that name; GanatomyError with the nearest names otherwise."""
+        if name not in self._by_name:
+            raise unknown_name("layer", name, self._by_name)
+        return self._by_name[name]
+
+    def default_layers(self) -> list[str]:
+        """Names of the layers that are dissected when none are named."""
+        return [layer.name for layer in self.layers if layer.default]
+
+    def _check_edits(self, edits: Sequence[FeatureEdit] | FeatureEdit) -> tuple[FeatureEdit, ...]:
+        chosen = (edits,) if isinstance(edits, FeatureEdit) else tuple(edits)
+        for edit in chosen:
+            layer = self.layer(edit.layer)
+            if edit.units and edit.units[-1] >= layer.channels:
+                raise GanatomyError(
+                    f"layer {layer.name!r} has units 0..{layer.channels - 1}, the edit names {edit.units[-1]}"
+                )
+        return chosen
+
+    # -- identity ------------------------------------------------------------------------------------------
+
+    @cached_property
+    def fingerprint(self) -> str:
+        """SHA-256 over the family, its configuration and the canonical tensors: the same weights, the same hash."""
+        with self.lock:
+            digest = hashlib.sha256()
+            digest.update(json.dumps([self.family, self.configuration], sort_keys=True).encode())
+            for key, tensor in sorted(self.canonical_tensors().items()):
+                array = np.ascontiguousarray(tensor.detach().cpu().float().numpy(), dtype="<f4")
+                digest.update(f"{key}{list(array.shape)}".encode())
+                digest.update(array.tobytes())
+            return digest.hexdigest()
+
+
+def _by_layer(edits: Sequence[FeatureEdit]) -> dict[str, list[Change]]:
+    changes: dict[str, list[Change]] = {}
+    for edit in edits:
+        changes.setdefault(edit.layer, []).append(edit)
+    return changes

@@ -1,0 +1,91 @@
+"""Codes: what a generator is given. Frozen values, made from seeds, from z, or from someone's inversion."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from segmodels import GanatomyError
+
+NOISE_MODES = ("const", "random")
+MAX_SEED = 2**32 - 1  # numpy.random.RandomState takes 32 bits
+
+
+@dataclass(frozen=True, eq=False)
+class Codes:
+    """N latent codes with everything else that determines their images.
+
+    Attributes:
+        z: float32 [N, z_dim], or None where only ``w`` is known.
+        w: float32 [N, num_ws, w_dim] for families with an intermediate space, else None.
+        classes: int64 [N], or None for unconditional generators.
+        noise: int64 [N] noise seeds, or None for the constant noise stored in the checkpoint.
+        truncation: 1.0 is the untruncated distribution.
+        cutoff: how many of the first w's are truncated; None is all.
+        seeds: the seeds that z came from, [N], or None for explicit codes.
+    """
+
+    z: Tensor | None
+    w: Tensor | None = None
+    classes: Tensor | None = None
+    noise: Tensor | None = None
+    truncation: float = 1.0
+    cutoff: int | None = None
+    seeds: tuple[int, ...] | None = None
+
+    def __len__(self) -> int:
+        first = self.z if self.z is not None else self.w
+        return 0 if first is None else len(first)
+
+    def __getitem__(self, index: slice | Sequence[int]) -> Codes:
+        """Return the codes of some samples, in the given order."""
+        rows = torch.arange(len(self))[index] if isinstance(index, slice) else torch.as_tensor(list(index))
+
+        def pick(value: Tensor | None) -> Tensor | None:
+            return None if value is None else value[rows]
+
+        seeds = None if self.seeds is None else tuple(self.seeds[int(i)] for i in rows)
+        return replace(
+            self, z=pick(self.z), w=pick(self.w), classes=pick(self.classes), noise=pick(self.noise), seeds=seeds
+        )
+
+
+def check_seeds(seeds: Sequence[int] | int) -> tuple[int, ...]:
+    """Return ``seeds`` as a tuple of plain ints; GanatomyError if there is none or one is out of 0..2^32 - 1."""
+    values = (seeds,) if isinstance(seeds, (int, np.integer)) else tuple(seeds)
+    if not values:
+        raise GanatomyError("expected at least one seed, got none")
+    for seed in values:
+        if not isinstance(seed, (int, np.integer)) or isinstance(seed, bool) or not 0 <= seed <= MAX_SEED:
+            raise GanatomyError(f"expected seeds between 0 and {MAX_SEED}, got {seed!r}")
+    return tuple(int(seed) for seed in values)
+
+
+def draw(
+    seeds: Sequence[int], z_dim: int, num_classes: int | None, draw_class: bool, draw_noise: bool
+) -> tuple[Tensor, Tensor | None, Tensor | None]:
+    """Draw z, and after it from the same state a class and a noise seed where asked.
+
+    Seed i gives ``numpy.random.RandomState(i).randn(z_dim)``, the convention of the StyleGAN line of work.
+
+    Returns:
+        z float32 [N, z_dim], classes int64 [N] or None, noise seeds int64 [N] or None.
+    """
+    z = np.empty((len(seeds), z_dim), np.float32)
+    classes = np.zeros(len(seeds), np.int64)
+    noise = np.zeros(len(seeds), np.int64)
+    for row, seed in enumerate(seeds):
+        state = np.random.RandomState(seed)
+        z[row] = state.randn(z_dim)
+        if num_classes:
+            classes[row] = state.randint(num_classes)
+        noise[row] = state.randint(2**31)
+    return (
+        torch.from_numpy(z),
+        torch.from_numpy(classes) if num_classes and draw_class else None,
+        torch.from_numpy(noise) if draw_noise else None,
+    )

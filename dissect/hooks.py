@@ -1,0 +1,128 @@
+"""Capture and replace features: the only place that puts hooks on modules, and it always removes them."""
+
+from __future__ import annotations
+
+from collections import Counter, defaultdict
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass
+from typing import Any
+
+from torch import Tensor, nn
+
+Path = tuple[int | str, ...]
+Change = Callable[[Tensor], Tensor]
+
+
+@dataclass(frozen=True, eq=False)
+class Site:
+    """Where in a network a value appears: the ``call``-th time that ``module`` returns, at ``path`` of its output."""
+
+    module: nn.Module
+    call: int = 0
+    path: Path = ()
+
+
+def tensors(output: Any, path: Path = ()) -> Iterator[tuple[Path, Tensor]]:
+    """Yield every 4-D tensor of a module's output, with its path through tuples, lists and dicts."""
+    if isinstance(output, Tensor):
+        if output.ndim == 4:
+            yield path, output
+    elif isinstance(output, (tuple, list)):
+        for index, item in enumerate(output):
+            yield from tensors(item, (*path, index))
+    elif isinstance(output, dict):
+        for key, item in output.items():
+            yield from tensors(item, (*path, key))
+
+
+def _get(output: Any, path: Path) -> Tensor:
+    for step in path:
+        output = output[step]
+    return output
+
+
+def _put(output: Any, path: Path, value: Tensor) -> Any:
+    """Return ``output`` with the tensor at ``path`` exchanged; containers are rebuilt, never changed in place."""
+    if not path:
+        return value
+    step, rest = path[0], path[1:]
+    if isinstance(output, dict):
+        return {**output, step: _put(output[step], rest, value)}
+    items = list(output)
+    items[step] = _put(items[step], rest, value)  # type: ignore[index]
+    return type(output)(*items) if hasattr(output, "_fields") else type(output)(items)
+
+
+@contextmanager
+def instrument(
+    sites: Mapping[str, Site],
+    capture: Sequence[str] = (),
+    change: Mapping[str, Sequence[Change]] | None = None,
+    copy: bool = True,
+) -> Iterator[dict[str, Tensor]]:
+    """Watch and alter one forward pass; all hooks are gone when the block ends, however it ends.
+
+    Args:
+        sites: where each named value appears.
+        capture: names to keep. What is kept is what the module returned, before any change here.
+        change: for a name, functions applied in order to what the rest of the network sees.
+        copy: keep a copy, needed where a later module may work in place.
+
+    Yields:
+        A dict that fills with name -> tensor [N, U, h, w] as the pass runs.
+    """
+    change = change or {}
+    by_module: dict[nn.Module, list[str]] = defaultdict(list)
+    for name in dict.fromkeys([*capture, *change]):
+        by_module[sites[name].module].append(name)
+    kept: dict[str, Tensor] = {}
+    calls: Counter[nn.Module] = Counter()
+
+    def hook(module: nn.Module, _inputs: Any, output: Any) -> Any:
+        call = calls[module]
+        calls[module] += 1
+        for name in by_module[module]:
+            site = sites[name]
+            if site.call != call:
+                continue
+            value = _get(output, site.path)
+            if name in capture:
+                kept[name] = value.clone() if copy else value
+            for function in change.get(name, ()):
+                value = function(value)
+            if change.get(name):
+                output = _put(output, site.path, value)
+        return output
+
+    handles = [module.register_forward_hook(hook) for module in by_module]
+    try:
+        yield kept
+    finally:
+        for handle in handles:
+            handle.remove()
+
+
+@contextmanager
+def record(root: nn.Module) -> Iterator[list[tuple[str, Site, Tensor]]]:
+    """List every 4-D tensor that any module below ``root`` returns, in the order of returning.
+
+    Yields:
+        A list that fills with (module name, site, tensor); ``root`` itself has the name "".
+    """
+    seen: list[tuple[str, Site, Tensor]] = []
+    calls: Counter[nn.Module] = Counter()
+    names = {module: name for name, module in root.named_modules()}
+
+    def hook(module: nn.Module, _inputs: Any, output: Any) -> None:
+        call = calls[module]
+        calls[module] += 1
+        for path, value in tensors(output):
+            seen.append((names[module], Site(module, call, path), value))
+
+    handles = [module.register_forward_hook(hook) for module in names]
+    try:
+        yield seen
+    finally:
+        for handle in handles:
+            handle.remove()

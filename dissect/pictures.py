@@ -1,0 +1,62 @@
+"""Pictures in and out: folders of real ones, and the thumbnails that a dissection keeps."""
+
+from __future__ import annotations
+
+import io
+from pathlib import Path
+
+import numpy as np
+from numpy.typing import NDArray
+from PIL import Image, UnidentifiedImageError
+
+from segmodels import GanatomyError
+
+SUFFIXES = {".png", ".jpg", ".jpeg", ".webp", ".bmp", ".tif", ".tiff"}
+THUMBNAIL = 128  # largest side
+QUALITY = 92
+
+Bytes = NDArray[np.uint8]
+
+
+def to_bytes(image: NDArray[np.float32]) -> Bytes:
+    """Return uint8 [H, W, 3] for an image float32 [3, H, W] in [-1, 1], clamped."""
+    scaled = np.rint((np.clip(image, -1, 1) + 1) * 127.5)
+    return np.ascontiguousarray(scaled.astype(np.uint8).transpose(1, 2, 0))
+
+
+def encode_thumbnail(image: NDArray[np.float32]) -> bytes:
+    """Return a JPEG (no chroma subsampling) of an image float32 [3, H, W], at most 128 pixels a side."""
+    picture = Image.fromarray(to_bytes(image))
+    picture.thumbnail((THUMBNAIL, THUMBNAIL), Image.Resampling.BOX)
+    out = io.BytesIO()
+    picture.save(out, "JPEG", quality=QUALITY, subsampling=0)
+    return out.getvalue()
+
+
+def decode(data: bytes) -> Bytes:
+    """Return uint8 [H, W, 3] of encoded image bytes."""
+    return np.asarray(Image.open(io.BytesIO(data)).convert("RGB"))
+
+
+def list_pictures(folder: Path) -> list[Path]:
+    """Return the pictures in a folder (not below it), sorted by name."""
+    if not folder.is_dir():
+        raise GanatomyError(f"no such folder of pictures: {folder}")
+    found = sorted(p for p in folder.iterdir() if p.suffix.lower() in SUFFIXES and p.is_file())
+    if not found:
+        raise GanatomyError(f"{folder} holds no pictures ({', '.join(sorted(SUFFIXES))})")
+    return found
+
+
+def load_picture(path: Path, size: int) -> NDArray[np.float32]:
+    """Return float32 [3, size, size] in [-1, 1]: the centre square, resized with antialiasing."""
+    try:
+        with Image.open(path) as image:
+            picture = image.convert("RGB")
+    except (UnidentifiedImageError, OSError, Image.DecompressionBombError) as error:
+        raise GanatomyError(f"{path} cannot be read as a picture: {error}") from error
+    side = min(picture.size)
+    left, top = (picture.width - side) // 2, (picture.height - side) // 2
+    box = (left, top, left + side, top + side)
+    pixels = np.asarray(picture.resize((size, size), Image.Resampling.BICUBIC, box), np.float32)
+    return np.ascontiguousarray(pixels.transpose(2, 0, 1)) / np.float32(127.5) - np.float32(1)

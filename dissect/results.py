@@ -1,0 +1,393 @@
+"""A finished dissection, read only. Every number is computed from the stored counts when it is asked for."""
+
+from __future__ import annotations
+
+import contextlib
+import os
+from collections.abc import Iterator
+from dataclasses import dataclass
+from functools import cached_property
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from segmodels import Concept, GanatomyError
+from segmodels.errors import unknown_name
+
+from . import agreement
+from .agreement import HeldOut, Tally
+from .manifest import Manifest, ganatomy_version
+from .store import Reader
+
+Float64 = NDArray[np.float64]
+UNITS_AT_ONCE = 32  # bounds the memory of the derived tables
+DERIVED = (
+    "iou", "chance_iou", "information_ratio", "negative_ratio", "threshold", "accuracy", "average_precision",
+    "iou_heldout", "chance_heldout", "stderr", "halves_iou", "halves_difference",
+)  # fmt: skip
+
+
+@dataclass(frozen=True)
+class TopSample:
+    """One of the samples that most activate a unit: where its maximum is, in native cells, and its whole map."""
+
+    seed: int
+    value: float
+    y: int
+    x: int
+    feature: NDArray[np.float16]
+
+
+class LayerResult:
+    """The numbers of one layer. U units, C concepts (index 0 is "unlabelled"), B levels.
+
+    All [U, C] arrays are NaN where a concept is too rare to be judged (below 1e-4 of the pixels or in fewer than
+    10 images) or where no level has positive association and 100 pixels on; :meth:`iou_at` alone has no guards.
+    """
+
+    def __init__(self, run: Run, name: str) -> None:
+        self._run = run
+        self.name = name
+        self.units_count, self.height, self.width = run.manifest["layers"][name]
+
+    def _read(self, name: str, index: Any = ()) -> np.ndarray:
+        return self._run.reader.read(f"layers/{self.name}/{name}", index)
+
+    @cached_property
+    def levels(self) -> NDArray[np.float32]:
+        """Activation levels [U, B], ascending."""
+        return self._read("levels")
+
+    @cached_property
+    def counts(self) -> NDArray[np.int64]:
+        """Joint counts [2, U, B + 1, C]: half, unit, bin, concept."""
+        return self._read("counts")
+
+    @cached_property
+    def chance_counts(self) -> NDArray[np.int64]:
+        """The same counts with every image's features paired with the labels of the next image of its atom."""
+        return self._read("chance_counts")
+
+    @cached_property
+    def mean(self) -> Float64:
+        """Mean activation [U] over native pixels."""
+        return self._read("mean")
+
+    @cached_property
+    def second_moment(self) -> Float64:
+        """E[f f^T], uncentred, [U, U], over native pixels."""
+        return self._read("second_moment")
+
+    @cached_property
+    def concept_mean(self) -> Float64:
+        """Mean activation where a concept is, [C, U]; NaN for concepts that never occur."""
+        return self._read("concept_mean")
+
+    @cached_property
+    def correlation(self) -> Float64:
+        """Pearson correlation between units over native pixels, [U, U]; 0 for constant units."""
+        covariance = self.second_moment - np.outer(self.mean, self.mean)
+        scale = np.sqrt(np.clip(np.diag(covariance), 0, None))
+        product = np.outer(scale, scale)
+        return np.divide(covariance, product, out=np.zeros_like(covariance), where=product > 1e-12)
+
+    @property
+    def maxima(self) -> NDArray[np.float32]:
+        """Every sample's maximum per unit, [N, U]; GanatomyError unless the run kept them."""
+        if f"layers/{self.name}/maxima" not in self._run.reader:
+            raise GanatomyError(f"{self._run.path} was made without --maxima")
+        return self._read("maxima")
+
+    # -- numbers from counts -------------------------------------------------------------------------------
+
+    @cached_property
+    def _derived(self) -> dict[str, np.ndarray]:
+        return self._run.cache.get(self)
+
+    @property
+    def iou(self) -> Float64:
+        """IoU [U, C] at each pair's own best level (survey Eq. 8)."""
+        return self._derived["iou"]
+
+    @property
+    def chance_iou(self) -> Float64:
+        """IoU [U, C] that the same level reaches with the labels of another image."""
+        return self._derived["chance_iou"]
+
+    @property
+    def iou_heldout(self) -> Float64:
+        """IoU [U, C] read on the half that did not choose the level, averaged over both ways."""
+        return self._derived["iou_heldout"]
+
+    @property
+    def chance_heldout(self) -> Float64:
+        """Chance IoU [U, C] read as ``iou_heldout``."""
+        return self._derived["chance_heldout"]
+
+    @property
+    def stderr(self) -> Float64:
+        """Jackknife standard error [U, C] of ``iou_heldout - chance_heldout``; NaN with fewer than 10 groups."""
+        return self._derived["stderr"]
+
+    @property
+    def information_ratio(self) -> Float64:
+        """Mutual information over joint entropy [U, C] at the best level, in [0, 1]."""
+        return self._derived["information_ratio"]
+
+    @property
+    def negative_ratio(self) -> Float64:
+        """The same ratio at the best level of *negative* association: how well the unit avoids the concept."""
+        return self._derived["negative_ratio"]
+
+    @property
+    def threshold(self) -> Float64:
+        """The activation [U, C] above which the unit is on, for this concept."""
+        return self._derived["threshold"]
+
+    @property
+    def accuracy(self) -> Float64:
+        """Share of pixels [U, C] where "on" and "concept" agree, at the best level."""
+        return self._derived["accuracy"]
+
+    @property
+    def average_precision(self) -> Float64:
+        """Average precision [U, C] of the unit as a detector of the concept's pixels."""
+        return self._derived["average_precision"]
+
+    @cached_property
+    def _heldout(self) -> HeldOut:
+        d = self._derived
+        groups = int((self._read("block_counts", (slice(None), 0)).sum((1, 2)) > 0).sum())
+        return HeldOut(
+            d["iou_heldout"], d["chance_heldout"], d["stderr"], d["halves_iou"], d["halves_difference"], groups
+        )
+
+    @cached_property
+    def label(self) -> NDArray[np.intp]:
+        """Index of the concept that may be called the unit's, [U], else 0."""
+        return self.labels_at()
+
+    def labels_at(self, floor: float = agreement.FLOOR, alpha: float = agreement.ALPHA) -> NDArray[np.intp]:
+        """Return :attr:`label` for another IoU floor or another error rate."""
+        return agreement.labels(self._heldout, self._run.judged, floor, alpha)
+
+    @cached_property
+    def winner(self) -> NDArray[np.intp]:
+        """Index of the concept with the largest held-out IoU above chance, [U], labelled or not; 0 if none."""
+        return agreement.winners(self._heldout)
+
+    def iou_at(self, tail: float | None = None, level: int | None = None) -> Float64:
+        """Return the plain IoU ratio [U, C] at one level per unit, without guards.
+
+        Args:
+            tail: choose each unit's level whose counted exceedance is nearest to this share of the pixels.
+            level: choose the level of this index.
+        """
+        if (tail is None) == (level is None):
+            raise GanatomyError("iou_at: give either tail= or level=")
+        t = self._tally(self.counts.sum(0))
+        if level is not None:
+            if not 0 <= level < t.on.shape[-1]:
+                raise GanatomyError(f"iou_at: expected a level between 0 and {t.on.shape[-1] - 1}, got {level}")
+            index = np.full(len(t.on), level)
+        else:
+            index = np.abs(t.on / t.pixels[:, None] - tail).argmin(1)
+        return agreement.iou_at(t, np.broadcast_to(index[:, None], t.area.shape))
+
+    def histogram(self, unit: int) -> tuple[NDArray[np.float32], NDArray[np.int64]]:
+        """Return (levels [B], pixels per bin [B + 1]) of one unit."""
+        counts = self._read("counts", (slice(None), self._unit(unit)))
+        return self.levels[unit], counts[..., self._run.first_plane].sum((0, 2))
+
+    def units(self, concept: str | int, top: int = 20) -> NDArray[np.intp]:
+        """Return the units that agree best with a concept: by held-out IoU above chance, the best first."""
+        index = self._run.concept_index(concept)
+        difference = (self.iou_heldout - self.chance_heldout)[:, index]
+        order = np.argsort(-difference, kind="stable")
+        return order[~np.isnan(difference[order])][:top]
+
+    def top(self, unit: int) -> list[TopSample]:
+        """Return the samples that most activate a unit, the strongest first."""
+        unit = self._unit(unit)
+        seed, value, yx, feature = (self._read(f"top/{k}", unit) for k in ("seed", "value", "yx", "feature"))
+        return [
+            TopSample(int(s), float(v), int(p[0]), int(p[1]), f)
+            for s, v, p, f in zip(seed, value, yx, feature, strict=True)
+            if s >= 0
+        ]
+
+    def row(self, unit: int) -> dict[str, Any]:
+        """Return one row of :meth:`Run.table`."""
+        concept = int(self.winner[unit])
+        row: dict[str, Any] = {"layer": self.name, "unit": unit, "concept": None, "category": None}
+        names = (
+            "iou", "chance_iou", "iou_heldout", "chance_heldout", "stderr", "information_ratio", "threshold",
+            "average_precision",
+        )  # fmt: skip
+        if concept:
+            row["concept"] = self._run.concepts[concept].name
+            row["category"] = self._run.concepts[concept].category
+        for name in names:
+            value = float(getattr(self, name)[unit, concept]) if concept else np.nan
+            row[name] = None if np.isnan(value) else value
+        row["labelled"] = bool(self.label[unit])
+        return row
+
+    def _unit(self, unit: int) -> int:
+        if not 0 <= unit < self.units_count:
+            raise GanatomyError(f"layer {self.name!r} has units 0..{self.units_count - 1}, got {unit}")
+        return int(unit)
+
+    def _tally(self, counts: NDArray[np.int64]) -> Tally:
+        return agreement.tally(counts, self._run.first_plane)
+
+    def derive(self) -> dict[str, np.ndarray]:
+        """Compute every table from the counts, a few units at a time."""
+        judged, plane = self._run.judged, self._run.first_plane
+        parts: list[dict[str, np.ndarray]] = []
+        for start in range(0, self.units_count, UNITS_AT_ONCE):
+            units = slice(start, start + UNITS_AT_ONCE)
+            real = self._tally(self._read("counts", (slice(None), units)).sum(0))
+            chance = self._tally(self._read("chance_counts", (slice(None), units)).sum(0))
+            index, ratio = agreement.best_level(real, judged)
+            levels = np.take_along_axis(self.levels[units], np.maximum(index, 0), 1).astype(np.float64)
+            held = agreement.held_out(
+                self._read("block_counts", (slice(None), units)), self._read("chance_block_counts", (slice(None), units)),
+                plane, judged,
+            )  # fmt: skip
+            precision = agreement.average_precision(real)
+            parts.append(
+                {
+                    "iou": agreement.iou_at(real, index),
+                    "chance_iou": agreement.iou_at(chance, index),
+                    "information_ratio": ratio,
+                    "negative_ratio": agreement.negative_ratio(real, judged),
+                    "threshold": np.where(index < 0, np.nan, levels),
+                    "accuracy": agreement.accuracy_at(real, index),
+                    "average_precision": np.where(judged, precision, np.nan),
+                    "iou_heldout": held.iou,
+                    "chance_heldout": held.chance,
+                    "stderr": held.stderr,
+                    "halves_iou": held.halves_iou.swapaxes(0, 1),
+                    "halves_difference": held.halves_difference.swapaxes(0, 1),
+                }
+            )
+        whole = {name: np.concatenate([part[name] for part in parts]) for name in DERIVED}
+        for name in ("halves_iou", "halves_difference"):
+            whole[name] = whole[name].swapaxes(0, 1)
+        return whole
+
+
+class Run:
+    """A finished dissection in one HDF5 file.
+
+    Attributes:
+        path: of the file; id: of the run; manifest: what determined it.
+        concepts: as in the segmenter. samples: N. layers: names, in the order they were asked for.
+    """
+
+    def __init__(self, path: str | Path) -> None:
+        self.path = Path(path)
+        self.reader = Reader(self.path)
+        if not self.reader.attributes.get("complete"):
+            raise GanatomyError(f"{self.path} is unfinished; run the same dissect command to resume it")
+        self.manifest: Manifest = self.reader.json("manifest")
+        self.id = str(self.reader.attributes["id"])
+        self.seconds = float(self.reader.attributes["seconds"])
+        self.created = str(self.reader.attributes["created"])
+        self.layers = list(self.manifest["layers"])
+        self.samples = int(self.manifest["samples"]["count"])
+        rows = (self.reader.read(f"concepts/{name}") for name in ("name", "category", "plane"))
+        self.concepts = [Concept(str(n), str(c), int(p)) for n, c, p in zip(*rows, strict=True)]
+        self.first_plane = np.array([i == 0 or c.plane == 0 for i, c in enumerate(self.concepts)])
+        self.cache = DerivedCache(self)
+        self._layers: dict[str, LayerResult] = {}
+
+    def __repr__(self) -> str:
+        g, s = self.manifest["generator"]["name"], self.manifest["segmenter"]["name"]
+        return f"<Run {self.path}: {g} by {s}, {self.samples} samples, layers {', '.join(self.layers)}>"
+
+    @cached_property
+    def concept_area(self) -> NDArray[np.int64]:
+        """Pixels of each concept in each sample, [N, C]."""
+        return self.reader.read("samples/concept_area")
+
+    @cached_property
+    def seeds(self) -> NDArray[np.int64]:
+        """The samples' seeds, [N]; for explicit latents and pictures their index."""
+        return self.reader.read("samples/seed")
+
+    @property
+    def pixels_per_image(self) -> int:
+        """Number of counted pixels in an image."""
+        height, width = self.manifest["labels"]
+        return int(height * width)
+
+    @cached_property
+    def judged(self) -> NDArray[np.bool_]:
+        """Which concepts are frequent enough to be judged, [C]."""
+        return agreement.judged_concepts(self.concept_area, self.pixels_per_image)
+
+    def concept_index(self, concept: str | int) -> int:
+        """Return the index of a concept given by name or index; GanatomyError with the nearest names otherwise."""
+        names = [c.name for c in self.concepts]
+        if isinstance(concept, (int, np.integer)) and 0 <= concept < len(names):
+            return int(concept)
+        if concept not in names:
+            raise unknown_name("concept", str(concept), names[1:])
+        return names.index(str(concept))
+
+    def layer(self, name: str) -> LayerResult:
+        """Return the numbers of one layer; GanatomyError with the nearest names otherwise."""
+        if name not in self.layers:
+            raise unknown_name("layer", name, self.layers)
+        if name not in self._layers:
+            self._layers[name] = LayerResult(self, name)
+        return self._layers[name]
+
+    def table(self) -> list[dict[str, Any]]:
+        """Return one row per unit of every layer: its best concept, labelled or not, with all numbers."""
+        return [self.layer(name).row(unit) for name in self.layers for unit in range(self.layer(name).units_count)]
+
+    def thumbnails(self) -> Iterator[tuple[int, bytes]]:
+        """Yield (seed, encoded image) of every sample that is some unit's top sample."""
+        offset, data = self.reader.read("thumbnails/offset"), self.reader.read("thumbnails/data")
+        for index, seed in enumerate(self.reader.read("thumbnails/seed")):
+            yield int(seed), data[offset[index] : offset[index + 1]].tobytes()
+
+
+class DerivedCache:
+    """Derived tables beside the file (``run.cache.npz``), keyed by run and package version; deletable at any time."""
+
+    def __init__(self, run: Run) -> None:
+        self._run = run
+        self.path = run.path.with_name(run.path.stem + ".cache.npz")
+        self._key = f"{run.id}/{ganatomy_version()}"
+
+    def get(self, layer: LayerResult) -> dict[str, np.ndarray]:
+        """Return a layer's tables, from the cache if it is this run's, else computed and kept."""
+        kept = self._load()
+        wanted = {name: f"{layer.name}/{name}" for name in DERIVED}
+        if all(key in kept for key in wanted.values()):
+            return {name: kept[key] for name, key in wanted.items()}
+        tables = layer.derive()
+        self._save(kept | {wanted[name]: value for name, value in tables.items()})
+        return tables
+
+    def _load(self) -> dict[str, np.ndarray]:
+        try:
+            with np.load(self.path, allow_pickle=False) as file:
+                if str(file["key"]) != self._key:
+                    return {}
+                return {name: file[name] for name in file.files if name != "key"}
+        except Exception:  # no cache, another version's, or a damaged one: all mean "compute"
+            return {}
+
+    def _save(self, tables: dict[str, np.ndarray]) -> None:
+        temporary = self.path.with_name(self.path.name + ".tmp")
+        with contextlib.suppress(OSError):  # a read-only folder only costs time
+            with temporary.open("wb") as file:
+                np.savez(file, key=np.array(self._key), **tables)  # type: ignore[arg-type]
+            os.replace(temporary, self.path)

@@ -1,0 +1,164 @@
+"""What is kept beside the counts: moments of the features, concept means, the top samples of each unit, maxima.
+
+Sums are taken in float64 within an atom and then added in the order of the atoms, so a resumed run has the same
+bits. The top samples are a total order (value down, seed up, y up, x up): adding a sample twice changes nothing.
+"""
+
+from __future__ import annotations
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+
+from .resample import Float32, area_matrix, resample
+
+Float64 = NDArray[np.float64]
+LARGEST_STORED_MAP = 64  # the maps of the top samples are averaged down to this side at most
+CHUNK_VALUES = 1 << 23  # float64 values converted at a time
+
+
+class Sums:
+    """Float sums of one layer over an atom: moments over native pixels, and features weighted by concept.
+
+    Attributes:
+        pixels: number of native pixels seen.
+        feature: [U]; product: [U, U]; concept: [C, U]; weight: [C], native cells by area share.
+    """
+
+    def __init__(self, units: int, concepts: int) -> None:
+        self.pixels = 0
+        self.feature = np.zeros(units)
+        self.product = np.zeros((units, units))
+        self.concept = np.zeros((concepts, units))
+        self.weight = np.zeros(concepts)
+
+    def add(self, features: torch.Tensor, shares: list[tuple[NDArray[np.intp], Float64]]) -> None:
+        """Add features float32 [N, U, h, w] on the CPU.
+
+        Args:
+            features: one batch.
+            shares: per sample, the concepts present and their share of each native cell, [P] and [P, h * w].
+        """
+        samples, units = features.shape[:2]
+        cells = features.shape[2] * features.shape[3]
+        step = max(1, CHUNK_VALUES // (units * cells))
+        for start in range(0, samples, step):
+            chunk = features[start : start + step].reshape(-1, units, cells).transpose(0, 1)
+            values = chunk.reshape(units, -1).double()
+            self.feature += values.sum(1).numpy()
+            self.product += (values @ values.T).numpy()
+            for offset, (present, share) in enumerate(shares[start : start + step]):
+                columns = values[:, offset * cells : (offset + 1) * cells]
+                self.concept[present] += (torch.from_numpy(share) @ columns.T).numpy()
+                self.weight[present] += share.sum(1)
+        self.pixels += samples * cells
+
+    def merge(self, other: Sums) -> None:
+        """Add another atom's sums."""
+        self.pixels += other.pixels
+        for name in ("feature", "product", "concept", "weight"):
+            getattr(self, name).__iadd__(getattr(other, name))
+
+    def arrays(self) -> dict[str, np.ndarray]:
+        """Return what a checkpoint must keep."""
+        return {
+            "pixels": np.array([self.pixels]), "feature": self.feature, "product": self.product,
+            "concept": self.concept, "weight": self.weight,
+        }  # fmt: skip
+
+    def restore(self, arrays: dict[str, np.ndarray]) -> None:
+        """Take over what :meth:`arrays` returned."""
+        self.pixels = int(arrays["pixels"][0])
+        for name in ("feature", "product", "concept", "weight"):
+            setattr(self, name, np.array(arrays[name], np.float64))
+
+
+def concept_shares(
+    labels: NDArray[np.int16], concepts: int, height: int, width: int
+) -> list[tuple[NDArray[np.intp], Float64]]:
+    """Return per sample which concepts occur and their share of each native cell.
+
+    Args:
+        labels: [N, K, H, W].
+        concepts: C.
+        height, width: of the native map.
+
+    Returns:
+        For each sample ([P] concept indices, [P, height * width] shares). Concept 0 is plane 0's unlabelled.
+    """
+    rows = area_matrix(labels.shape[2], height)
+    columns = area_matrix(labels.shape[3], width).T
+    result = []
+    for planes in labels:
+        maps, present = [], []
+        for plane, image in enumerate(planes):
+            found = np.flatnonzero(np.bincount(image.ravel(), minlength=concepts))
+            found = found[found > 0] if plane else found
+            present.append(found)
+            maps.append(image[None] == found[:, None, None])
+        share = rows @ np.concatenate(maps).astype(np.float64) @ columns
+        result.append((np.concatenate(present), share.reshape(len(share), -1)))
+    return result
+
+
+class Top:
+    """The k samples with the highest activation of each unit of a layer, with their feature maps."""
+
+    def __init__(self, units: int, keep: int, height: int, width: int) -> None:
+        self.size = (min(height, LARGEST_STORED_MAP), min(width, LARGEST_STORED_MAP))
+        self.seed = np.full((units, keep), -1, np.int64)
+        self.value = np.full((units, keep), -np.inf, np.float32)
+        self.yx = np.zeros((units, keep, 2), np.int32)
+        self.feature = np.zeros((units, keep, *self.size), np.float16)
+
+    def add(self, features: Float32, maxima: Float32, seeds: NDArray[np.int64]) -> NDArray[np.bool_]:
+        """Offer a batch.
+
+        Args:
+            features: float32 [N, U, h, w]; maxima: its spatial maxima [N, U]; seeds: [N].
+
+        Returns:
+            Which samples entered for at least one unit, bool [N].
+        """
+        entered = np.zeros(len(features), bool)
+        for index, seed in enumerate(seeds):
+            worst = self._worst()
+            rows = np.arange(len(worst))
+            value, holder = self.value[rows, worst], self.seed[rows, worst]
+            new = maxima[index]
+            better = (new > value) | ((new == value) & ((holder < 0) | (seed < holder)))
+            units = np.flatnonzero(better & ~(self.seed == seed).any(1))
+            if not len(units):
+                continue
+            entered[index] = True
+            maps = features[index, units]
+            flat = maps.reshape(len(units), -1).argmax(1)  # the first maximum: smallest y, then x
+            slot = worst[units]
+            self.seed[units, slot] = seed
+            self.value[units, slot] = new[units]
+            self.yx[units, slot] = np.stack(np.divmod(flat, maps.shape[2]), 1)
+            self.feature[units, slot] = _half(maps if maps.shape[1:] == self.size else resample(maps, *self.size))
+        return entered
+
+    def _worst(self) -> NDArray[np.intp]:
+        """Return the slot of each unit that would go first: an empty one, the lowest value, the highest seed."""
+        lowest = self.value == self.value.min(1, keepdims=True)
+        rank = np.where(self.seed < 0, np.iinfo(np.int64).max, self.seed)
+        return np.where(lowest, rank, -1).argmax(1)
+
+    def ordered(self) -> dict[str, np.ndarray]:
+        """Return seed, value, yx, feature with each unit's samples in order, the best first."""
+        missing = np.where(self.seed < 0, np.iinfo(np.int64).max, self.seed)
+        order = np.lexsort((missing, -self.value), axis=1)
+        rows = np.arange(len(order))[:, None]
+        return {name: getattr(self, name)[rows, order] for name in ("seed", "value", "yx", "feature")}
+
+    def restore(self, arrays: dict[str, np.ndarray]) -> None:
+        """Take over what :meth:`ordered` returned."""
+        for name in ("seed", "value", "yx", "feature"):
+            setattr(self, name, np.array(arrays[name]))
+
+
+def _half(maps: Float32) -> NDArray[np.float16]:
+    limit = np.finfo(np.float16).max
+    return np.clip(maps, -limit, limit).astype(np.float16)

@@ -1,0 +1,193 @@
+"""The HDF5 files: the only module that writes them. Whole or not at all: temporary name, fsync, rename.
+
+``run.h5`` is a finished dissection, ``run.h5.partial`` a resumable one with the same layout plus ``/state``.
+``docs/architecture.md`` lists every dataset.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import errno
+import json
+import os
+from collections.abc import Callable, Iterator, Mapping
+from pathlib import Path
+from typing import Any
+
+import h5py
+import numpy as np
+
+from segmodels import GanatomyError
+
+FORMAT = "ganatomy.dissection"
+VERSION = 1
+UNIT_AXIS = {  # which axis of a dataset counts units; chunks hold UNITS_PER_CHUNK of them
+    "levels": 0, "counts": 1, "chance_counts": 1, "block_counts": 1, "chance_block_counts": 1, "mean": 0,
+    "second_moment": 0, "concept_mean": 1, "seed": 0, "value": 0, "yx": 0, "feature": 0, "maxima": 1,
+    "product": 0, "concept": 1,
+}  # fmt: skip
+UNITS_PER_CHUNK = 8
+UNITS_PER_WRITE = 64
+CHUNK_BYTES = 4 << 20
+FULL = {errno.ENOSPC, errno.EDQUOT, errno.EFBIG}
+
+Arrays = Mapping[str, np.ndarray]
+
+
+def write(path: Path, attributes: Mapping[str, Any], arrays: Arrays) -> None:
+    """Write a file, whole or not at all.
+
+    Args:
+        path: where it is to be; an existing file is replaced at the very end.
+        attributes: of the root; what is no str, bool or number is kept as JSON.
+        arrays: dataset name (with ``/``) -> array; text as arrays of Python strings (dtype object).
+
+    Raises:
+        GanatomyError: if the disk is full or the folder cannot be written; what was at ``path`` is still there.
+    """
+    temporary = path.with_name(path.name + ".tmp")
+    try:
+        with h5py.File(temporary, "w", libver="v110") as file:
+            file.attrs["format"] = FORMAT
+            file.attrs["version"] = VERSION
+            for key, value in attributes.items():
+                plain = isinstance(value, (str, bool, int, float))
+                file.attrs[key] = value if plain else json.dumps(value)
+            for name, array in arrays.items():
+                _dataset(file, name, array)
+        with temporary.open("rb+") as raw:
+            os.fsync(raw.fileno())
+        os.replace(temporary, path)
+        sync_folder(path.parent)
+    except (OSError, RuntimeError) as error:  # h5py reports failed writes as either
+        with contextlib.suppress(OSError):
+            temporary.unlink()
+        raise GanatomyError(_why(error, path)) from error
+
+
+def _why(error: Exception, path: Path) -> str:
+    code = getattr(error, "errno", None)
+    text = str(error).split("\n")[0]
+    full = code in FULL or any(f"errno = {number}" in text for number in FULL)
+    if full:
+        return f"the disk is full: cannot write {path}; free some space and run the same command again"
+    return f"cannot write {path}: {os.strerror(code) if code else text}"
+
+
+def _dataset(file: h5py.File, name: str, array: np.ndarray) -> None:
+    if array.dtype == object:
+        file.create_dataset(name, data=array, dtype=h5py.string_dtype())
+        return
+    if array.ndim == 0 or array.size == 0:
+        file.create_dataset(name, data=array)
+        return
+    kind = np.dtype(np.int64) if array.dtype == np.uint32 else array.dtype
+    dataset = file.create_dataset(
+        name, array.shape, kind, chunks=_chunks(name, array), compression="gzip", compression_opts=1, shuffle=True,
+        fletcher32=True,
+    )  # fmt: skip
+    axis = _unit_axis(name, array)
+    if axis is None:
+        dataset[...] = array
+        return
+    for start in range(0, array.shape[axis], UNITS_PER_WRITE):  # transposed views are copied piece by piece
+        part = (slice(None),) * axis + (slice(start, start + UNITS_PER_WRITE),)
+        dataset[part] = array[part]
+
+
+def _unit_axis(name: str, array: np.ndarray) -> int | None:
+    axis = UNIT_AXIS.get(name.rsplit("/", 1)[-1]) if name.startswith(("layers/", "state/")) else None
+    return axis if axis is not None and axis < array.ndim else None
+
+
+def _chunks(name: str, array: np.ndarray) -> tuple[int, ...]:
+    """Chunks of 8 units, all of the other axes, cut along the first ones if that is more than 4 MiB."""
+    chunk = list(array.shape)
+    axis = _unit_axis(name, array)
+    if axis is not None:
+        chunk[axis] = min(UNITS_PER_CHUNK, chunk[axis])
+    for i in range(array.ndim):
+        size = int(np.prod(chunk)) * array.itemsize
+        if size > CHUNK_BYTES:
+            chunk[i] = max(1, chunk[i] * CHUNK_BYTES // size)
+    return tuple(chunk)
+
+
+def sync_folder(folder: Path) -> None:
+    """Make a rename durable."""
+    handle = os.open(folder, os.O_RDONLY)
+    try:
+        os.fsync(handle)
+    finally:
+        os.close(handle)
+
+
+def write_json(path: Path, value: object) -> None:
+    """Write a small JSON file, whole or not at all; failing is not worth stopping a run."""
+    temporary = path.with_name(path.name + ".tmp")
+    with contextlib.suppress(OSError):
+        temporary.write_text(json.dumps(value), encoding="utf-8")
+        os.replace(temporary, path)
+
+
+class Reader:
+    """Reads one file; each call opens and closes it, so threads may share a reader.
+
+    Raises:
+        GanatomyError: if the path is no dissection, is damaged, or comes from a newer version.
+    """
+
+    def __init__(self, path: Path) -> None:
+        self.path = path
+        if not path.is_file():
+            hint = f"; {path.name}.partial is unfinished, run the same dissect command to resume" if Path(
+                f"{path}.partial"
+            ).exists() else ""
+            raise GanatomyError(f"no such file: {path}{hint}")
+        with self._open() as file:
+            if file.attrs.get("format") != FORMAT:
+                raise GanatomyError(f"{path} is HDF5, but not a dissection written by ganatomy")
+            if int(file.attrs["version"]) > VERSION:
+                raise GanatomyError(f"{path} has format version {file.attrs['version']}, this ganatomy reads {VERSION}")
+            self.attributes = {key: _plain(value) for key, value in file.attrs.items()}
+            self.names: list[str] = []
+            file.visititems(lambda name, item: self.names.append(name) if isinstance(item, h5py.Dataset) else None)
+
+    @contextlib.contextmanager
+    def _open(self) -> Iterator[h5py.File]:
+        try:
+            with h5py.File(self.path, "r") as file:
+                yield file
+        except (OSError, RuntimeError) as error:
+            raise GanatomyError(f"{self.path} is not readable HDF5 or is damaged: {str(error).split(chr(10))[0]}") from error
+
+    def json(self, name: str) -> Any:
+        """Return an attribute that was kept as JSON."""
+        return json.loads(str(self.attributes[name]))
+
+    def __contains__(self, name: str) -> bool:
+        return name in self.names
+
+    def read(self, name: str, index: Any = ()) -> np.ndarray:
+        """Return a dataset, or the part of it at ``index``; GanatomyError if it is missing or fails its checksum."""
+        with self._open() as file:
+            if name not in file:
+                raise GanatomyError(f"{self.path} has no dataset {name!r}")
+            dataset = file[name]
+            if h5py.check_string_dtype(dataset.dtype):
+                return dataset.asstr()[index]
+            return dataset[index]
+
+    def select(self, prefix: str) -> dict[str, np.ndarray]:
+        """Return every dataset below a group, by its name within the group."""
+        found = [name for name in self.names if name.startswith(prefix + "/")]
+        return {name[len(prefix) + 1 :]: self.read(name) for name in found}
+
+    def each(self, visit: Callable[[str, np.ndarray], None]) -> None:
+        """Read every dataset once, checksums included, and hand it to ``visit``."""
+        for name in self.names:
+            visit(name, self.read(name))
+
+
+def _plain(value: Any) -> Any:
+    return value.item() if isinstance(value, np.generic) else value
