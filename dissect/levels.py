@@ -52,12 +52,20 @@ def order_statistics(values: Float32, fractions: NDArray[np.float64]) -> Float32
 
 
 @numba.njit(nogil=True, cache=True)
-def read_pixels(features, row_index, row_weight, column_index, column_weight, pixels, out):  # type: ignore[no-untyped-def]  # noqa: E501
-    """Write the resampled activations of one sample, [U, h, w], at flat ``pixels`` into ``out`` [U, n]."""
+def _read(features, row_index, row_weight, column_index, column_weight, pixels, out):  # type: ignore[no-untyped-def]
     width = column_index.shape[0]
-    for unit in range(features.shape[0]):
-        for k in range(pixels.shape[0]):
-            y, x = pixels[k] // width, pixels[k] % width
+    two = row_index.shape[1] == 2 and column_index.shape[1] == 2
+    for k in range(pixels.shape[0]):
+        y, x = pixels[k] // width, pixels[k] % width
+        if two:  # bilinear, by far the most common: the loop over units has nothing to decide
+            a, b, c, d = row_weight[y, 0], row_weight[y, 1], column_weight[x, 0], column_weight[x, 1]
+            top, bottom, left, right = row_index[y, 0], row_index[y, 1], column_index[x, 0], column_index[x, 1]
+            for unit in range(features.shape[0]):
+                at_left = a * features[unit, top, left] + b * features[unit, bottom, left]
+                at_right = a * features[unit, top, right] + b * features[unit, bottom, right]
+                out[unit, k] = c * at_left + d * at_right
+            continue
+        for unit in range(features.shape[0]):
             value = np.float32(0)
             for s in range(column_index.shape[1]):
                 row = np.float32(0)
@@ -71,7 +79,7 @@ def read_pixels(features, row_index, row_weight, column_index, column_weight, pi
 
 def read_sample(features: Float32, rows: Taps, columns: Taps, pixels: NDArray[np.int64], out: Float32) -> None:
     """Write one sample's activations at ``pixels``, as they will be counted, into ``out`` [U, n]."""
-    read_pixels(features, rows.index, rows.weight, columns.index, columns.weight, pixels, out)
+    _read(features, rows.index, rows.weight, columns.index, columns.weight, pixels, out)
 
 
 def check_given(levels: NDArray[np.floating] | Sequence[Sequence[float]], layer: str, units: int) -> Float32:

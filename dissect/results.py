@@ -218,9 +218,10 @@ class LayerResult:
             if s >= 0
         ]
 
-    def row(self, unit: int) -> dict[str, Any]:
-        """Return one row of :meth:`Run.table`."""
-        concept = int(self.winner[unit])
+    def row(self, unit: int, concept: int | None = None) -> dict[str, Any]:
+        """Return one row of :meth:`Run.table`: the numbers of a unit and its winner, or another concept's index."""
+        unit = self._unit(unit)
+        concept = int(self.winner[unit]) if concept is None else concept
         row: dict[str, Any] = {"layer": self.name, "unit": unit, "concept": None, "category": None}
         names = (
             "iou", "chance_iou", "iou_heldout", "chance_heldout", "stderr", "information_ratio", "threshold",
@@ -232,7 +233,7 @@ class LayerResult:
         for name in names:
             value = float(getattr(self, name)[unit, concept]) if concept else np.nan
             row[name] = None if np.isnan(value) else value
-        row["labelled"] = bool(self.label[unit])
+        row["labelled"] = bool(concept) and int(self.label[unit]) == concept
         return row
 
     def _unit(self, unit: int) -> int:

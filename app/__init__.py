@@ -1,0 +1,19 @@
+"""What people see: the command line, reports and figures. The only package that prints or draws.
+
+==================  ==================================================================
+``cli``             the command ``ganatomy``: errors become one line and an exit status
+``commands/``       one module per group of commands
+``console``         tables, JSON, CSV and progress bars
+``report``          the static report of a run
+``figures``         plotly figures
+``preview``         a picture of what a segmenter sees
+==================  ==================================================================
+"""
+
+import dissect
+
+if not hasattr(dissect, "GanatomyError"):
+    raise ImportError(
+        "another package named 'dissect' (the forensics toolkit) is installed in this environment and answers first; "
+        "install ganatomy in an environment of its own"
+    )

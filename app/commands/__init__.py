@@ -1,0 +1,1 @@
+"""The commands, one module per group. Each is a thin shell: parse, call the library, show."""

@@ -1,0 +1,77 @@
+"""``ganatomy segmenters``: what can name pixels, and a look at what it sees."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+import segmodels
+from dissect import GanatomyError
+
+from ..console import out, print_json, print_table, show
+from ..preview import preview as draw
+from .options import Classes, Csv, Device, Json, Model, ZDim, open_model, parse_seeds
+
+app = typer.Typer(help="What can name pixels.", no_args_is_help=True)
+
+
+@app.command("list")
+def list_(as_json: Json = False, as_csv: Csv = False) -> None:
+    """List the catalogue."""
+    rows = [
+        {
+            "name": entry.name, "concepts": entry.concepts, "planes": entry.planes, "needs_network": entry.network,
+            "summary": entry.summary,
+        }  # fmt: skip
+        for entry in segmodels.entries()
+    ]
+    show(rows, None, as_json, as_csv)
+
+
+@app.command("show")
+def show_(
+    segmenter: Annotated[str, typer.Argument(help="Catalogue name, folder, hub id, or package.module:factory; a+b.")],
+    device: Device = "cpu",
+    as_json: Json = False,
+    as_csv: Csv = False,
+) -> None:
+    """Show a segmenter's concepts."""
+    loaded = segmodels.load(segmenter, device)
+    rows = [
+        {"index": i, "concept": c.name, "category": c.category, "plane": c.plane} for i, c in enumerate(loaded.concepts)
+    ]
+    if as_json:
+        print_json({"name": loaded.name, "sha256": loaded.sha256, "planes": loaded.planes, "concepts": rows})
+        return
+    if as_csv:
+        show(rows, None, False, True)
+        return
+    out.print(f"{loaded.name}: {len(rows) - 1} concepts in {loaded.planes} plane(s), {loaded.sha256[:16]}", markup=False)
+    print_table(rows)
+
+
+@app.command()
+def preview(
+    model: Model,
+    segmenter: Annotated[str, typer.Option(help="The segmenter to look at.")] = "colors",
+    samples: Annotated[int, typer.Option(help="How many images.")] = 16,
+    seeds: Annotated[str | None, typer.Option(help="A:B or 1,5,9 instead of --samples.")] = None,
+    out_file: Annotated[Path, typer.Option("--out", help="The picture to write (.png).")] = Path("grid.png"),
+    device: Device = "cpu",
+    z_dim: ZDim = None,
+    num_classes: Classes = None,
+) -> None:
+    """Draw what a segmenter sees in a generator's images."""
+    if samples <= 0:
+        raise GanatomyError(f"expected a positive number of samples, got {samples}")
+    if not out_file.parent.is_dir():
+        raise GanatomyError(f"no such folder for the output: {out_file.parent}")
+    if out_file.suffix.lower() != ".png":
+        raise GanatomyError(f"expected --out to end in .png, got {out_file.name}")
+    generator = open_model(model, device, z_dim, num_classes)
+    chosen = parse_seeds(seeds) if seeds else range(samples)
+    picture = draw(generator, segmodels.load(segmenter, device), list(chosen))
+    picture.save(out_file)
+    out.print(str(out_file), markup=False)

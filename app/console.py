@@ -1,0 +1,126 @@
+"""How the command line talks: tables on standard output, progress and remarks on standard error."""
+
+from __future__ import annotations
+
+import csv
+import json
+import sys
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from typing import Any
+
+from rich.console import Console
+from rich.progress import BarColumn, Progress, ProgressColumn, Task, TextColumn, TimeElapsedColumn, TimeRemainingColumn
+from rich.table import Table
+from rich.text import Text
+
+out = Console(highlight=False, soft_wrap=True)
+err = Console(stderr=True, highlight=False, soft_wrap=True)
+
+Rows = Sequence[Mapping[str, Any]]
+PLAIN_WIDTH = 200  # columns of a table that goes into a file or a pipe
+
+
+def print_json(value: object) -> None:
+    """Print a value as JSON."""
+    sys.stdout.write(json.dumps(value, indent=2, ensure_ascii=False) + "\n")
+
+
+def print_csv(rows: Rows) -> None:
+    """Print rows as CSV; the first row names the columns."""
+    if not rows:
+        return
+    writer = csv.DictWriter(sys.stdout, list(rows[0]), lineterminator="\n")
+    writer.writeheader()
+    writer.writerows(rows)
+
+
+def print_table(rows: Rows, columns: Mapping[str, str] | None = None, title: str | None = None) -> None:
+    """Print rows as a table for people.
+
+    Args:
+        rows: dicts with the same keys.
+        columns: key -> heading, in order; all keys if None.
+        title: above the table.
+    """
+    if not rows:
+        out.print(f"{title}: none" if title else "none")
+        return
+    columns = columns or {key: key for key in rows[0]}
+    table = Table(title=title, title_justify="left", header_style="bold", box=None, pad_edge=False)
+    for key, heading in columns.items():
+        numeric = all(isinstance(row[key], (int, float)) or row[key] is None for row in rows)
+        table.add_column(heading, justify="right" if numeric else "left", overflow="fold")
+    for row in rows:
+        table.add_row(*(Text(_cell(row[key])) for key in columns))
+    console = out if out.is_terminal else Console(highlight=False, width=PLAIN_WIDTH)
+    console.print(table)
+
+
+def _cell(value: object) -> str:
+    if value is None:
+        return "–"
+    if isinstance(value, bool):
+        return "yes" if value else "no"
+    return f"{value:.3f}" if isinstance(value, float) else str(value)
+
+
+def show(rows: Rows, columns: Mapping[str, str] | None, as_json: bool, as_csv: bool, title: str | None = None) -> None:
+    """Print rows the way the user asked for."""
+    if as_json:
+        print_json(list(rows))
+    elif as_csv:
+        print_csv(rows)
+    else:
+        print_table(rows, columns, title)
+
+
+class _Speed(ProgressColumn):
+    """How many per second, with the unit's name."""
+
+    def render(self, task: Task) -> Text:
+        speed = task.finished_speed or task.speed
+        return Text("" if speed is None else f"{speed:.1f} {task.fields['unit']}/s", style="cyan")
+
+
+@contextmanager
+def progress(description: str, unit: str = "images") -> Iterator[Callable[[int, int], None]]:
+    """Show a bar with speed and time left on standard error; yield ``update(done, total)``."""
+    bar = Progress(
+        TextColumn("{task.description}"), BarColumn(), TextColumn("{task.completed}/{task.total}"), _Speed(),
+        TimeElapsedColumn(), TextColumn("left"), TimeRemainingColumn(), console=err, transient=not err.is_terminal,
+    )  # fmt: skip
+    with bar:
+        task = bar.add_task(description, total=None, unit=unit)
+
+        def update(done: int, total: int) -> None:
+            bar.update(task, completed=done, total=total)
+
+        yield update
+
+
+def remark(text: str) -> None:
+    """Say something on standard error that is no result."""
+    err.print(text, markup=False)
+
+
+def human_bytes(count: float) -> str:
+    """Return a size for people, e.g. ``1.2 GB``."""
+    for suffix in ("B", "kB", "MB", "GB"):
+        if count < 1000:
+            return f"{count:.0f} {suffix}" if suffix == "B" else f"{count:.1f} {suffix}"
+        count /= 1000
+    return f"{count:.1f} TB"
+
+
+def human_seconds(seconds: float) -> str:
+    """Return a duration for people, e.g. ``1 h 05 min``."""
+    if seconds < 90:
+        return f"{seconds:.0f} s"
+    minutes = round(seconds / 60)
+    return f"{minutes} min" if minutes < 90 else f"{minutes // 60} h {minutes % 60:02d} min"
+
+
+def columns_of(names: Iterable[str]) -> dict[str, str]:
+    """Return headings for keys: underscores become spaces."""
+    return {name: name.replace("_", " ") for name in names}
