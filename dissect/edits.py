@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterable
 from dataclasses import dataclass
 
 import numpy as np
@@ -17,6 +17,8 @@ from segmodels import GanatomyError
 class FeatureEdit:
     """Scale some units of a layer towards zero: f <- (1 - a) f, with a = strength times mask.
 
+    Two edits that do the same are equal.
+
     Attributes:
         layer: name of the layer.
         units: indices of the units, ascending.
@@ -30,10 +32,26 @@ class FeatureEdit:
     strength: float = 1.0
     mask: np.ndarray | None = None
 
+    def __post_init__(self) -> None:
+        if list(self.units) != sorted(set(self.units)) or (self.units and self.units[0] < 0):
+            raise GanatomyError(f"expected units >= 0 in ascending order, got {self.units}; ablate() sorts them")
+
+    def __eq__(self, other: object) -> bool:
+        return isinstance(other, FeatureEdit) and self._key() == other._key()
+
+    def __hash__(self) -> int:
+        return hash(self._key())
+
+    def _key(self) -> tuple[object, ...]:
+        mask = None if self.mask is None else (self.mask.shape, self.mask.tobytes())
+        return self.layer, self.units, self.strength, mask
+
     def __call__(self, features: Tensor) -> Tensor:
         """Return edited features [N, U, h, w]; the input is left alone."""
         if self.units and self.units[-1] >= features.shape[1]:
-            raise GanatomyError(f"layer {self.layer!r} has {features.shape[1]} units, the edit names unit {self.units[-1]}")
+            raise GanatomyError(
+                f"layer {self.layer!r} has units 0..{features.shape[1] - 1}, the edit names {self.units[-1]}"
+            )
         index = torch.tensor(self.units, device=features.device, dtype=torch.long)
         edited = features.clone()
         if self.mask is None and self.strength == 1.0:
@@ -54,7 +72,7 @@ class FeatureEdit:
 
 
 def ablate(
-    layer: str, units: Sequence[int] | int, strength: float = 1.0, mask: np.ndarray | Tensor | None = None
+    layer: str, units: Iterable[int] | int, strength: float = 1.0, mask: np.ndarray | Tensor | None = None
 ) -> FeatureEdit:
     """Return the edit that sets ``units`` of ``layer`` to zero (survey, section 3.1; Bau et al., ICLR 2019).
 
@@ -65,18 +83,27 @@ def ablate(
         mask: [H, W] in [0, 1], where to act; None is everywhere.
 
     Raises:
-        GanatomyError: for a strength or mask outside [0, 1], a mask that is not 2-D, or negative units.
+        GanatomyError: for a strength or mask outside [0, 1], a mask that is not 2-D, or units that are not
+            indices.
     """
-    chosen = (units,) if isinstance(units, (int, np.integer)) else units
-    indices = tuple(sorted({int(u) for u in chosen}))
-    if indices and indices[0] < 0:
-        raise GanatomyError(f"expected units >= 0, got {indices[0]}")
     if not 0.0 <= strength <= 1.0:
         raise GanatomyError(f"expected a strength in [0, 1], got {strength}")
     where = None
     if mask is not None:
         where = np.array(mask.detach().cpu() if isinstance(mask, Tensor) else mask, np.float32)
-        if where.ndim != 2 or not (where.min() >= 0 and where.max() <= 1):
-            raise GanatomyError(f"expected a mask [H, W] with values in [0, 1], got shape {list(where.shape)}")
+        if where.ndim != 2 or not where.size:
+            raise GanatomyError(f"expected a mask [H, W], got shape {list(where.shape)}")
+        if not (where.min() >= 0 and where.max() <= 1):
+            raise GanatomyError(f"expected a mask with values in [0, 1], got {where.min():g} to {where.max():g}")
         where.flags.writeable = False
-    return FeatureEdit(layer, indices, float(strength), where)
+    return FeatureEdit(layer, _indices(units), float(strength), where)
+
+
+def _indices(units: Iterable[int] | int) -> tuple[int, ...]:
+    listed = units.tolist() if isinstance(units, (Tensor, np.ndarray, np.generic)) else units
+    given = np.array([listed] if not isinstance(listed, Iterable) else list(listed))
+    if given.size and (given.dtype.kind not in "iu" or given.ndim != 1):
+        raise GanatomyError(f"expected units as integer indices, got {given.ravel().tolist()[:5]}")
+    if given.size and given.min() < 0:
+        raise GanatomyError(f"expected units >= 0, got {given.min()}")
+    return tuple(int(u) for u in np.unique(given))

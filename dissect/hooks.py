@@ -2,16 +2,29 @@
 
 from __future__ import annotations
 
+import copy as copying
+import threading
 from collections import Counter, defaultdict
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
 from typing import Any
+from weakref import WeakKeyDictionary
 
+import torch
 from torch import Tensor, nn
 
+RGB = 3
 Path = tuple[int | str, ...]
 Change = Callable[[Tensor], Tensor]
+
+
+_LOCKS: WeakKeyDictionary[nn.Module, threading.RLock] = WeakKeyDictionary()
+
+
+def lock_of(module: nn.Module) -> threading.RLock:
+    """Return the lock of a network: hooks sit on the module itself, so all that wrap one module share its lock."""
+    return _LOCKS.setdefault(module, threading.RLock())
 
 
 @dataclass(frozen=True, eq=False)
@@ -24,10 +37,9 @@ class Site:
 
 
 def tensors(output: Any, path: Path = ()) -> Iterator[tuple[Path, Tensor]]:
-    """Yield every 4-D tensor of a module's output, with its path through tuples, lists and dicts."""
+    """Yield every tensor of a module's output, with its path through tuples, lists and dicts."""
     if isinstance(output, Tensor):
-        if output.ndim == 4:
-            yield path, output
+        yield path, output
     elif isinstance(output, (tuple, list)):
         for index, item in enumerate(output):
             yield from tensors(item, (*path, index))
@@ -48,7 +60,9 @@ def _put(output: Any, path: Path, value: Tensor) -> Any:
         return value
     step, rest = path[0], path[1:]
     if isinstance(output, dict):
-        return {**output, step: _put(output[step], rest, value)}
+        exchanged = copying.copy(output)  # of the same class: callers may read its items as attributes
+        exchanged[step] = _put(output[step], rest, value)
+        return exchanged
     items = list(output)
     items[step] = _put(items[step], rest, value)  # type: ignore[index]
     return type(output)(*items) if hasattr(output, "_fields") else type(output)(items)
@@ -95,20 +109,19 @@ def instrument(
                 output = _put(output, site.path, value)
         return output
 
-    handles = [module.register_forward_hook(hook) for module in by_module]
-    try:
+    with ExitStack() as stack:
+        for module in by_module:
+            stack.callback(module.register_forward_hook(hook).remove)
         yield kept
-    finally:
-        for handle in handles:
-            handle.remove()
 
 
 @contextmanager
 def record(root: nn.Module) -> Iterator[list[tuple[str, Site, Tensor]]]:
-    """List every 4-D tensor that any module below ``root`` returns, in the order of returning.
+    """List every tensor that ``root`` or any module below it returns, in the order of returning.
 
     Yields:
-        A list that fills with (module name, site, tensor); ``root`` itself has the name "".
+        A list that fills with (module name, site, tensor); ``root`` itself has the name "". Tensors with more
+        channels than an image are replaced by ones without memory: a large network's maps do not fit at once.
     """
     seen: list[tuple[str, Site, Tensor]] = []
     calls: Counter[nn.Module] = Counter()
@@ -118,11 +131,11 @@ def record(root: nn.Module) -> Iterator[list[tuple[str, Site, Tensor]]]:
         call = calls[module]
         calls[module] += 1
         for path, value in tensors(output):
-            seen.append((names[module], Site(module, call, path), value))
+            image_like = value.ndim == 4 and value.shape[1] <= RGB
+            shell = value if image_like else torch.empty(value.shape, dtype=value.dtype, device="meta")
+            seen.append((names[module], Site(module, call, path), shell))
 
-    handles = [module.register_forward_hook(hook) for module in names]
-    try:
+    with ExitStack() as stack:
+        for module in names:
+            stack.callback(module.register_forward_hook(hook).remove)
         yield seen
-    finally:
-        for handle in handles:
-            handle.remove()

@@ -7,9 +7,7 @@
 from __future__ import annotations
 
 import contextlib
-import errno
 import json
-import os
 from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
 from typing import Any
@@ -18,6 +16,8 @@ import h5py
 import numpy as np
 
 from segmodels import GanatomyError
+
+from .disk import replacing
 
 FORMAT = "ganatomy.dissection"
 VERSION = 1
@@ -28,8 +28,7 @@ UNIT_AXIS = {  # which axis of a dataset counts units; chunks hold UNITS_PER_CHU
 }  # fmt: skip
 UNITS_PER_CHUNK = 8
 UNITS_PER_WRITE = 64
-CHUNK_BYTES = 4 << 20
-FULL = {errno.ENOSPC, errno.EDQUOT, errno.EFBIG}
+CHUNK_BYTES = 4 << 20  # the largest chunk
 
 Arrays = Mapping[str, np.ndarray]
 
@@ -45,9 +44,8 @@ def write(path: Path, attributes: Mapping[str, Any], arrays: Arrays) -> None:
     Raises:
         GanatomyError: if the disk is full or the folder cannot be written; what was at ``path`` is still there.
     """
-    temporary = path.with_name(path.name + ".tmp")
-    try:
-        with h5py.File(temporary, "w", libver="v110") as file:
+    with replacing(path) as disk:
+        with h5py.File(disk, "w", libver="v110") as file:
             file.attrs["format"] = FORMAT
             file.attrs["version"] = VERSION
             for key, value in attributes.items():
@@ -55,23 +53,8 @@ def write(path: Path, attributes: Mapping[str, Any], arrays: Arrays) -> None:
                 file.attrs[key] = value if plain else json.dumps(value)
             for name, array in arrays.items():
                 _dataset(file, name, array)
-        with temporary.open("rb+") as raw:
-            os.fsync(raw.fileno())
-        os.replace(temporary, path)
-        sync_folder(path.parent)
-    except (OSError, RuntimeError) as error:  # h5py reports failed writes as either
-        with contextlib.suppress(OSError):
-            temporary.unlink()
-        raise GanatomyError(_why(error, path)) from error
-
-
-def _why(error: Exception, path: Path) -> str:
-    code = getattr(error, "errno", None)
-    text = str(error).split("\n")[0]
-    full = code in FULL or any(f"errno = {number}" in text for number in FULL)
-    if full:
-        return f"the disk is full: cannot write {path}; free some space and run the same command again"
-    return f"cannot write {path}: {os.strerror(code) if code else text}"
+                if disk.error is not None:
+                    break
 
 
 def _dataset(file: h5py.File, name: str, array: np.ndarray) -> None:
@@ -113,21 +96,10 @@ def _chunks(name: str, array: np.ndarray) -> tuple[int, ...]:
     return tuple(chunk)
 
 
-def sync_folder(folder: Path) -> None:
-    """Make a rename durable."""
-    handle = os.open(folder, os.O_RDONLY)
-    try:
-        os.fsync(handle)
-    finally:
-        os.close(handle)
-
-
 def write_json(path: Path, value: object) -> None:
     """Write a small JSON file, whole or not at all; failing is not worth stopping a run."""
-    temporary = path.with_name(path.name + ".tmp")
-    with contextlib.suppress(OSError):
-        temporary.write_text(json.dumps(value), encoding="utf-8")
-        os.replace(temporary, path)
+    with contextlib.suppress(GanatomyError), replacing(path) as disk:
+        disk.write(json.dumps(value).encode())
 
 
 class Reader:

@@ -4,10 +4,9 @@ from __future__ import annotations
 
 import hashlib
 import json
-import threading
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from functools import cached_property
 
 import numpy as np
@@ -18,58 +17,9 @@ from segmodels import GanatomyError
 from segmodels.errors import unknown_name
 
 from ..edits import FeatureEdit
-from ..hooks import Change, Site, instrument
-from .codes import NOISE_MODES, Codes, check_seeds, draw
-
-KINDS = ("conv", "norm", "activation", "block", "style")
-
-
-@dataclass(frozen=True)
-class Layer:
-    """A place in a generator where units can be read and edited.
-
-    Attributes:
-        name: unique; the module's dotted name, with ``@2`` for a second use and ``:0`` for an item of a tuple.
-        channels: number of units U.
-        height, width: size of the feature map h, w.
-        kind: one of ``conv``, ``norm``, ``activation``, ``block``, ``style``.
-        stage: index of the stage that holds the layer; layers run in the order of their stages.
-        default: dissected when no layers are named.
-    """
-
-    name: str
-    channels: int
-    height: int
-    width: int
-    kind: str
-    stage: int
-    default: bool
-
-
-@dataclass(frozen=True, eq=False)
-class State:
-    """What flows between stages: the feature map x, the codes, and for some families the image so far."""
-
-    codes: Codes
-    x: Tensor | None = None
-    skip: Tensor | None = None
-
-
-@dataclass(frozen=True, eq=False)
-class Capture:
-    """Images and features of one forward pass, and what it takes to run the rest again.
-
-    Attributes:
-        images: float32 [N, 3, R, R] in [-1, 1], not clamped.
-        features: layer name -> [N, U, h, w] as the module returned them, before any edit of that layer.
-        edits: the edits that were active.
-        restarts: layer name -> (index of the stage to run next, the state before it).
-    """
-
-    images: Tensor
-    features: dict[str, Tensor]
-    edits: tuple[FeatureEdit, ...]
-    restarts: dict[str, tuple[int, State]]
+from ..hooks import Change, Site, instrument, lock_of
+from .codes import NOISE_MODES, Codes, as_classes, as_latents, check_seeds, draw
+from .layers import KINDS, Capture, Layer, State
 
 
 class Generator(ABC):
@@ -99,6 +49,7 @@ class Generator(ABC):
         device: str | torch.device = "cpu",
         file_sha256: str | None = None,
         configuration: Mapping[str, object] | None = None,
+        not_layers: Mapping[str, str] | None = None,
     ) -> None:
         self.name = name
         self.family = family
@@ -110,10 +61,11 @@ class Generator(ABC):
         self.device = torch.device(device)
         self.file_sha256 = file_sha256
         self.configuration = dict(configuration or {})
-        self.lock = threading.RLock()
+        self.lock = lock_of(module)
         self.module = module.eval().requires_grad_(False).to(self.device)
         self._sites = dict(sites)
         self._by_name = {layer.name: layer for layer in self.layers}
+        self._not_layers = dict(not_layers or {})  # module name -> what it returned instead of a 4-D map
 
     # -- what a family says --------------------------------------------------------------------------------
 
@@ -175,13 +127,7 @@ class Generator(ABC):
         cutoff: int | None = None,
     ) -> Codes:
         """Return codes from explicit latents ``z`` [N, z_dim] (float; finite)."""
-        values = torch.as_tensor(np.asarray(z) if not isinstance(z, Tensor) else z).detach().cpu().float()
-        if values.ndim == 4 and values.shape[2:] == (1, 1):
-            values = values[:, :, 0, 0]
-        if values.ndim != 2 or values.shape[1] != self.z_dim:
-            raise GanatomyError(f"{self.name}: expected z [N, {self.z_dim}], got {list(values.shape)}")
-        if not torch.isfinite(values).all():
-            raise GanatomyError(f"{self.name}: z holds NaN or infinite values")
+        values = as_latents(z, self.z_dim, self.name)
         if (truncation != 1.0 or cutoff is not None) and not self.truncates:
             raise GanatomyError(f"{self.name} ({self.family}) has no truncation; use truncation=1.0")
         return Codes(values, classes=self._classes(classes, len(values)), truncation=truncation, cutoff=cutoff)
@@ -197,14 +143,7 @@ class Generator(ABC):
             return None
         if not self.num_classes:
             raise GanatomyError(f"{self.name} has no classes, got classes={classes!r}")
-        values = torch.as_tensor(classes).long().flatten()
-        if values.numel() == 1:
-            values = values.expand(samples).clone()
-        if len(values) != samples:
-            raise GanatomyError(f"{self.name}: {samples} samples but {len(values)} classes")
-        if values.min() < 0 or values.max() >= self.num_classes:
-            raise GanatomyError(f"{self.name}: classes must be 0..{self.num_classes - 1}, got {values.tolist()[:5]}")
-        return values
+        return as_classes(classes, samples, self.num_classes, self.name)
 
     # -- passes --------------------------------------------------------------------------------------------
 
@@ -219,6 +158,8 @@ class Generator(ABC):
         return self._run(codes, (layers,) if isinstance(layers, str) else tuple(layers), edits)
 
     def _run(self, codes: Codes, names: tuple[str, ...], edits: Sequence[FeatureEdit] | FeatureEdit) -> Capture:
+        if codes.z is not None and codes.z.shape[1:] != (self.z_dim,):
+            raise GanatomyError(f"{self.name}: expected codes with z [N, {self.z_dim}], got {list(codes.z.shape)}")
         wanted = {name: self.layer(name) for name in names}
         edits = self._check_edits(edits)
         restarts: dict[str, tuple[int, State]] = {}
@@ -230,6 +171,8 @@ class Generator(ABC):
                     for name, layer in wanted.items():
                         if layer.stage != index:
                             continue
+                        if name not in features:
+                            raise GanatomyError(f"layer {name!r} did not run in this pass of {self.name}")
                         if self.ends_stage(layer):
                             restarts[name] = (index + 1, replace(state, x=features[name]))
                         else:
@@ -241,7 +184,7 @@ class Generator(ABC):
         self,
         capture: Capture,
         layer: str,
-        features: Tensor | None = None,
+        features: Tensor | np.ndarray | None = None,
         edits: Sequence[FeatureEdit] | FeatureEdit = (),
     ) -> Tensor:
         """Run the rest of a captured pass from ``layer`` on.
@@ -266,20 +209,21 @@ class Generator(ABC):
         if early:
             first = min(early, key=lambda e: order[e.layer]).layer
             raise GanatomyError(f"an edit acts at {first!r}, before {layer!r}; resume from {first!r} or earlier")
-        current = capture.features[layer] if features is None else features.to(self.device)
-        if current.shape != capture.features[layer].shape:
-            raise GanatomyError(
-                f"layer {layer!r}: expected features {list(capture.features[layer].shape)}, got {list(current.shape)}"
-            )
+        captured = capture.features[layer]
+        current = captured if features is None else torch.as_tensor(features).to(captured)
+        if current.shape != captured.shape:
+            raise GanatomyError(f"layer {layer!r}: expected features {list(captured.shape)}, got {list(current.shape)}")
         start, state = capture.restarts[layer]
-        changes: dict[str, list[Change]] = _by_layer([e for e in active if order[e.layer] >= order[layer]])
+        changes = _by_layer([e for e in active if order[e.layer] >= order[layer]])
         with self.lock, torch.no_grad():
             if self.ends_stage(place):
                 for change in changes.pop(layer, []):
                     current = change(current)
                 state = replace(state, x=current)
             else:
-                # The whole stage runs again, so edits inside it but before the layer are repeated, then overwritten.
+                # The whole stage runs again. What bypasses the layer must see the capture's earlier edits too.
+                again = [e for e in capture.edits if self.layer(e.layer).stage == start]
+                changes |= _by_layer([e for e in again if order[e.layer] < order[layer]])
                 changes[layer] = [lambda _: current.clone(), *changes.get(layer, [])]
             with instrument(self._sites, (), changes):
                 for stage in self.stages[start:]:
@@ -287,7 +231,9 @@ class Generator(ABC):
             return self.finish(state)
 
     def layer(self, name: str) -> Layer:
-        """Return the layer of that name; GanatomyError with the nearest names otherwise."""
+        """Return the layer of that name; GanatomyError with the nearest names, or why it is no layer."""
+        if name in self._not_layers:
+            raise GanatomyError(f"{name!r} is not a layer: {self._not_layers[name]}; expected a 4-D map [N, U, h, w]")
         if name not in self._by_name:
             raise unknown_name("layer", name, self._by_name)
         return self._by_name[name]
@@ -315,7 +261,9 @@ class Generator(ABC):
             digest = hashlib.sha256()
             digest.update(json.dumps([self.family, self.configuration], sort_keys=True).encode())
             for key, tensor in sorted(self.canonical_tensors().items()):
-                array = np.ascontiguousarray(tensor.detach().cpu().float().numpy(), dtype="<f4")
+                exact = tensor.detach().cpu()
+                array = np.ascontiguousarray((exact.float() if exact.is_floating_point() else exact).numpy())
+                array = array.astype(array.dtype.newbyteorder("<"), copy=False)
                 digest.update(f"{key}{list(array.shape)}".encode())
                 digest.update(array.tobytes())
             return digest.hexdigest()
@@ -326,3 +274,6 @@ def _by_layer(edits: Sequence[FeatureEdit]) -> dict[str, list[Change]]:
     for edit in edits:
         changes.setdefault(edit.layer, []).append(edit)
     return changes
+
+
+__all__ = ["KINDS", "Capture", "Generator", "Layer", "State"]

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import importlib
+import operator
 import re
 import sys
 from collections.abc import Callable
@@ -14,6 +15,7 @@ from torch import Tensor, nn
 
 from segmodels import GanatomyError
 from segmodels.errors import unknown_name
+from segmodels.files import one_line
 
 from . import checkpoint, dcgan, fetch, planted
 from .base import Generator
@@ -111,11 +113,11 @@ def load(
         origin = named[text].source
         assert origin is not None, "planted was handled above"
         return from_checkpoint(fetch.fetch(origin), text, device)
-    if re.match(r"[a-z]+://", text):
+    if re.match(r"[A-Za-z]+://", text):
         origin = fetch.parse_url(text)
         return from_checkpoint(fetch.fetch(origin), Path(origin.url).stem, device)
-    path = Path(text).expanduser()
-    if path.exists():
+    path = _existing(text)
+    if path is not None:
         return from_checkpoint(path, path.stem, device)
     if re.fullmatch(r"[\w.]+:[\w.]+", text):
         made = call_factory(text)
@@ -124,9 +126,18 @@ def load(
         if not isinstance(made, nn.Module):
             raise GanatomyError(f"{text} returned a {type(made).__name__}, expected an nn.Module or a Generator")
         return _wrap(made, text, device, z_dim, num_classes, image_range, input_size, mean, std)
-    if "/" in text or path.suffix:
+    if "/" in text or Path(text).suffix:
         raise GanatomyError(f"no such checkpoint: {text}")
     raise unknown_name("generator", text, named)
+
+
+def _existing(text: str) -> Path | None:
+    """Return the path of that name if there is something; no name of a file is an error here."""
+    try:
+        path = Path(text).expanduser()
+        return path if path.exists() else None
+    except (OSError, RuntimeError, ValueError):  # too long, no such user's home, a NUL inside
+        return None
 
 
 def _check_device(device: str | torch.device) -> torch.device:
@@ -136,6 +147,10 @@ def _check_device(device: str | torch.device) -> torch.device:
         raise GanatomyError(f"unknown device {device!r}; expected cpu, cuda or cuda:0, cuda:1, …") from error
     if chosen.type == "cuda" and not torch.cuda.is_available():
         raise GanatomyError(f"device {device!r} was asked for, but this torch sees no CUDA; use --device cpu")
+    try:
+        torch.zeros(1, device=chosen).item()
+    except Exception as error:  # another backend's own kinds
+        raise GanatomyError(f"device {str(device)!r} cannot be used: {one_line(error, 120)}") from error
     return chosen
 
 
@@ -152,14 +167,23 @@ def _wrap(
 ) -> Generator:
     if input_size is not None:
         return PictureModel(module, input_size, name=name, mean=mean, std=std, device=device)
-    length = z_dim if z_dim is not None else getattr(module, "z_dim", None)
-    if not isinstance(length, int):
+    length = _integer(module, "z_dim", z_dim)
+    if length is None:
         what = name or type(module).__name__
         raise GanatomyError(f"{what}: say how long its latent is with z_dim= (or input_size= for a model of pictures)")
-    classes = num_classes if num_classes is not None else getattr(module, "num_classes", None)
-    return ModuleGenerator(
-        module, length, name=name, num_classes=classes or None, image_range=image_range, device=device
-    )
+    classes = _integer(module, "num_classes", num_classes) or None
+    return ModuleGenerator(module, length, name=name, num_classes=classes, image_range=image_range, device=device)
+
+
+def _integer(module: nn.Module, what: str, given: object) -> int | None:
+    """Return a number of the module: the one given, or else the module's own attribute, or else None."""
+    value = given if given is not None else getattr(module, what, None)
+    if value is None:
+        return None
+    try:
+        return operator.index(value)  # type: ignore[arg-type]
+    except TypeError as error:
+        raise GanatomyError(f"{type(module).__name__}: expected {what} to be an integer, got {value!r}") from error
 
 
 def call_factory(text: str) -> object:
@@ -174,9 +198,8 @@ def call_factory(text: str) -> object:
         return target() if callable(target) and not isinstance(target, nn.Module) else target
     except GanatomyError:
         raise
-    except Exception as error:  # whatever a stranger's factory raises
-        reason = str(error).split("\n")[0]
-        raise GanatomyError(f"{text}: {type(error).__name__}: {reason}") from error
+    except (Exception, SystemExit) as error:  # whatever a stranger's factory raises
+        raise GanatomyError(f"{text}: {type(error).__name__}: {one_line(error)}") from error
 
 
 def from_checkpoint(path: Path, name: str, device: str | torch.device = "cpu") -> Generator:
@@ -186,7 +209,11 @@ def from_checkpoint(path: Path, name: str, device: str | torch.device = "cpu") -
     for tensors in dicts:
         for recognise, make in FAMILIES:
             if recognise(tensors):
-                checkpoint.check_finite(tensors, path.name)
-                return make(tensors, name, device, digest)
-    keys = ", ".join(map(str, list(dicts[0] if dicts else contents)[:4]))
-    raise GanatomyError(f"{path.name}: no known generator has these tensors ({keys}, …); known: DCGAN (main.0.weight, …)")
+                checkpoint.check(tensors, path)
+                try:
+                    return make(tensors, name, device, digest)
+                except GanatomyError as error:
+                    raise GanatomyError(f"{path.name}: {error}") from error
+    keys = checkpoint.shown(dicts[0] if dicts else contents, 4)
+    known = "known: DCGAN (main.0.weight, …)"
+    raise GanatomyError(f"{path.name}: no known generator has these tensors ({keys}); {known}")

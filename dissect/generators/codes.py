@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, replace
 
 import numpy as np
@@ -10,6 +10,7 @@ import torch
 from torch import Tensor
 
 from segmodels import GanatomyError
+from segmodels.files import one_line
 
 NOISE_MODES = ("const", "random")
 MAX_SEED = 2**32 - 1  # numpy.random.RandomState takes 32 bits
@@ -41,14 +42,14 @@ class Codes:
         first = self.z if self.z is not None else self.w
         return 0 if first is None else len(first)
 
-    def __getitem__(self, index: slice | Sequence[int]) -> Codes:
-        """Return the codes of some samples, in the given order."""
-        rows = torch.arange(len(self))[index] if isinstance(index, slice) else torch.as_tensor(list(index))
+    def __getitem__(self, index: int | slice | Sequence[int]) -> Codes:
+        """Return the codes of some samples, in the given order; of one sample, N = 1, for an int."""
+        rows = np.atleast_1d(np.arange(len(self))[index if isinstance(index, (int, slice)) else np.array(index, int)])
 
         def pick(value: Tensor | None) -> Tensor | None:
             return None if value is None else value[rows]
 
-        seeds = None if self.seeds is None else tuple(self.seeds[int(i)] for i in rows)
+        seeds = None if self.seeds is None else tuple(self.seeds[i] for i in rows)
         return replace(
             self, z=pick(self.z), w=pick(self.w), classes=pick(self.classes), noise=pick(self.noise), seeds=seeds
         )
@@ -56,13 +57,45 @@ class Codes:
 
 def check_seeds(seeds: Sequence[int] | int) -> tuple[int, ...]:
     """Return ``seeds`` as a tuple of plain ints; GanatomyError if there is none or one is out of 0..2^32 - 1."""
-    values = (seeds,) if isinstance(seeds, (int, np.integer)) else tuple(seeds)
+    if not isinstance(seeds, (Iterable, int, np.integer)):
+        raise GanatomyError(f"expected seeds as integers, got {type(seeds).__name__}")
+    values = tuple(seeds) if isinstance(seeds, Iterable) else (seeds,)
     if not values:
         raise GanatomyError("expected at least one seed, got none")
     for seed in values:
         if not isinstance(seed, (int, np.integer)) or isinstance(seed, bool) or not 0 <= seed <= MAX_SEED:
             raise GanatomyError(f"expected seeds between 0 and {MAX_SEED}, got {seed!r}")
     return tuple(int(seed) for seed in values)
+
+
+def as_latents(z: Tensor | np.ndarray, z_dim: int, name: str) -> Tensor:
+    """Return a float32 copy [N, z_dim] of z [N, z_dim] or [N, z_dim, 1, 1]; ``name`` is for the error."""
+    try:
+        values = torch.from_numpy(np.array(z.detach().cpu().float() if isinstance(z, Tensor) else z, np.float32))
+    except (TypeError, ValueError) as error:
+        raise GanatomyError(f"{name}: expected z as numbers [N, {z_dim}], got {type(z).__name__}") from error
+    if values.ndim == 4 and values.shape[2:] == (1, 1):
+        values = values[:, :, 0, 0]
+    if values.ndim != 2 or values.shape[1] != z_dim or not len(values):
+        raise GanatomyError(f"{name}: expected z [N, {z_dim}], got {list(values.shape)}")
+    if not torch.isfinite(values).all():
+        raise GanatomyError(f"{name}: z holds NaN or infinite values")
+    return values
+
+
+def as_classes(classes: Sequence[int] | Tensor | int, samples: int, num_classes: int, name: str) -> Tensor:
+    """Return int64 [N] of one class or one per sample; ``name`` is for the error."""
+    given = np.array(classes.tolist() if isinstance(classes, Tensor) else classes)
+    if given.dtype.kind not in "iu" or given.ndim > 1:
+        raise GanatomyError(f"{name}: expected classes as integers, got {one_line(ValueError(classes), 60)}")
+    values = torch.from_numpy(given.astype(np.int64).reshape(-1))
+    if len(values) == 1:
+        values = values.expand(samples).clone()
+    if len(values) != samples:
+        raise GanatomyError(f"{name}: {samples} samples but {len(values)} classes")
+    if values.min() < 0 or values.max() >= num_classes:
+        raise GanatomyError(f"{name}: classes must be 0..{num_classes - 1}, got {values.tolist()[:5]}")
+    return values
 
 
 def draw(

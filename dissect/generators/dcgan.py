@@ -10,16 +10,20 @@ from torch import Tensor, nn
 
 from segmodels import GanatomyError
 
+from .checkpoint import shown
 from .sequential import SequentialGenerator
 
 FAMILY = "dcgan"
 FLAVOUR = "main"
+KERNEL = 4  # of every conv but the first: stride 2 and padding 1 follow from it, another kernel would leave them open
+KEY = re.compile(r"main\.([0-9]{1,3})\.(\w+)")
 
 
 def recognise(tensors: Mapping[str, Tensor]) -> bool:
-    """Whether a state dict has this layout: ``main.0.weight`` is 4-D and ``main.1.running_mean`` follows it."""
-    first = tensors.get("main.0.weight")
-    return first is not None and first.ndim == 4 and "main.1.running_mean" in tensors
+    """Whether a state dict has this layout: 4-D ``main.{0,3,6,…}.weight`` and batch norms between them."""
+    places = [(int(found[1]), found[2], value) for key, value in tensors.items() if (found := KEY.fullmatch(key))]
+    convs = any(index % 3 == 0 and name == "weight" and value.ndim == 4 for index, name, value in places)
+    return convs and any(index % 3 == 1 and name.startswith("running_") for index, name, _ in places)
 
 
 def build(tensors: Mapping[str, Tensor]) -> nn.Sequential:
@@ -31,42 +35,60 @@ def build(tensors: Mapping[str, Tensor]) -> nn.Sequential:
     Raises:
         GanatomyError: for missing, extra or mis-shaped keys, naming them.
     """
-    positions = sorted(int(m[1]) for key in tensors if (m := re.fullmatch(r"main\.(\d+)\.weight", key)))
-    convs = [i for i in positions if i % 3 == 0]
+    places = [int(found[1]) for key in tensors if (found := KEY.fullmatch(key))]
+    last = (max(places) + 2) // 3 * 3  # a batch norm is followed by another conv
     modules: list[nn.Module] = []
-    for index in range(0, max(convs) + 1, 3):
-        weight = tensors.get(f"main.{index}.weight")
-        if weight is None:
-            raise GanatomyError(f"checkpoint lacks main.{index}.weight, expected a conv every third index (DCGAN)")
-        if weight.ndim != 4 or weight.shape[2] != weight.shape[3]:
-            raise GanatomyError(f"main.{index}.weight is {list(weight.shape)}, expected [in, out, k, k] (DCGAN)")
-        inputs, outputs, kernel, _ = weight.shape
-        stride, padding = (1, 0) if index == 0 else (2, 1)
-        bias = f"main.{index}.bias" in tensors
-        modules.append(nn.ConvTranspose2d(inputs, outputs, kernel, stride, padding, bias=bias))
-        modules += [nn.Tanh()] if index == max(convs) else [nn.BatchNorm2d(outputs), nn.ReLU()]
+    channels: int | None = None
+    for index in range(0, last + 1, 3):
+        conv = _conv(tensors, index, channels)
+        channels = conv.out_channels
+        modules += [conv, nn.Tanh()] if index == last else [conv, nn.BatchNorm2d(channels), nn.ReLU()]
+    if channels not in (1, 3):
+        raise GanatomyError(f"main.{last}.weight makes {channels} channels, expected an image of 3 or 1 (DCGAN)")
     network = nn.Sequential(*modules)
-    load_exactly(network, {key.removeprefix("main."): value for key, value in tensors.items()}, "main.")
+    load_exactly(network, tensors, "main.")
+    for index, module in enumerate(network):
+        if isinstance(module, nn.BatchNorm2d) and module.running_var is not None and (module.running_var < 0).any():
+            raise GanatomyError(f"main.{index}.running_var holds negative values")
     return network
 
 
+def _conv(tensors: Mapping[str, Tensor], index: int, channels: int | None) -> nn.ConvTranspose2d:
+    """Return the empty conv at a position, which takes ``channels`` (None: any number)."""
+    key = f"main.{index}.weight"
+    weight = tensors.get(key)
+    if weight is None:
+        raise GanatomyError(f"checkpoint lacks {key}, expected a conv at every third index (DCGAN)")
+    shape = list(weight.shape)
+    kernel = "k, k" if index == 0 else f"{KERNEL}, {KERNEL}"
+    fits = len(shape) == 4 and min(shape) > 0 and shape[2] == shape[3] and (index == 0 or shape[2] == KERNEL)
+    if not fits or (channels is not None and shape[0] != channels):
+        raise GanatomyError(f"{key} is {shape}, expected [{channels or 'in'}, out, {kernel}] (DCGAN)")
+    stride, padding = (1, 0) if index == 0 else (2, 1)
+    bias = f"main.{index}.bias" in tensors
+    return nn.ConvTranspose2d(shape[0], shape[1], shape[2], stride, padding, bias=bias)
+
+
 def load_exactly(network: nn.Module, tensors: Mapping[str, Tensor], prefix: str = "") -> None:
-    """Load every tensor or refuse, naming the first keys that are missing, extra or mis-shaped."""
-    expected = network.state_dict()
+    """Load every tensor or refuse, naming the first keys that are missing, extra, mis-shaped or no real numbers.
+
+    ``prefix`` + a name in the network is the name in ``tensors``.
+    """
+    expected = {prefix + key: value for key, value in network.state_dict().items()}
     counters = {key for key in expected if key.endswith("num_batches_tracked")}
     missing = sorted(expected.keys() - tensors.keys() - counters)
     extra = sorted(tensors.keys() - expected.keys())
-    shapes = [k for k in expected if k in tensors and expected[k].shape != tensors[k].shape]
     for problem, keys in (("lacks", missing), ("has the unexpected key", extra)):
         if keys:
-            more = f" and {len(keys) - 3} more" if len(keys) > 3 else ""
-            raise GanatomyError(f"checkpoint {problem} {', '.join(prefix + k for k in keys[:3])}{more}")
-    if shapes:
-        key = shapes[0]
-        raise GanatomyError(
-            f"checkpoint: {prefix}{key} is {list(tensors[key].shape)}, expected {list(expected[key].shape)}"
-        )
-    network.load_state_dict({k: v.to(expected[k].dtype) for k, v in tensors.items()}, strict=False)
+            raise GanatomyError(f"checkpoint {problem} {shown(keys)}")
+    for key, wanted in expected.items():
+        given = tensors.get(key, wanted)
+        if given.shape != wanted.shape:
+            raise GanatomyError(f"checkpoint: {key} is {list(given.shape)}, expected {list(wanted.shape)}")
+        if wanted.is_floating_point() and not given.is_floating_point():
+            raise GanatomyError(f"checkpoint: {key} is {given.dtype}, expected floating-point numbers")
+    loaded = {key.removeprefix(prefix): value.to(expected[key].dtype) for key, value in tensors.items()}
+    network.load_state_dict(loaded, strict=False)
 
 
 def generator(

@@ -2,69 +2,20 @@
 
 from __future__ import annotations
 
-from collections import Counter
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import replace
 
 import torch
 from torch import Tensor, nn
 
 from segmodels import GanatomyError
+from segmodels.files import one_line
 
-from ..hooks import Site, record, tensors
+from ..hooks import lock_of
 from .base import Generator, Layer, State
 from .codes import Codes
-from .sequential import kind_of
-
-SMALLEST_DEFAULT = 4  # maps below 4 x 4 say nothing about where
-
-
-def _layer_names(seen: Sequence[tuple[str, Site, Tensor]]) -> list[str]:
-    """Name sites uniquely: ``block.relu``, ``block.relu@2`` for its second use, ``block:0`` for an item of a tuple."""
-    names = []
-    for name, site, _ in seen:
-        use = f"@{site.call + 1}" if site.call else ""
-        item = "".join(f":{step}" for step in site.path)
-        names.append(f"{name or 'output'}{use}{item}")
-    return names
-
-
-def _find_layers(
-    module: nn.Module, run: Callable[[], Tensor]
-) -> tuple[list[Layer], dict[str, Site], Tensor]:
-    """Run once and return (layers, sites, image)."""
-    with record(module) as seen:
-        image = run()
-    root_outputs = {id(t) for name, _, t in seen if name == ""}
-    # Record everything below the root, but not the image under each of its wrappers' names as a default.
-    kept = [(name, site, value) for name, site, value in seen if name != ""]
-    names = _layer_names(kept)
-    repeated = [name for name, count in Counter(names).items() if count > 1]
-    if repeated:
-        raise GanatomyError(f"two layers would be called {repeated[0]!r}; rename the module's children")
-    last: dict[int, str] = {}
-    for name, (_, _, value) in zip(names, kept, strict=True):
-        if id(value) not in root_outputs and value.data_ptr() != image.data_ptr() and value.shape[-2] >= SMALLEST_DEFAULT:
-            last[value.shape[-2]] = name
-    layers = [
-        Layer(name, *value.shape[1:], kind=kind_of(site.module), stage=0, default=name in last.values())
-        for name, (_, site, value) in zip(names, kept, strict=True)
-    ]
-    return layers, {name: site for name, (_, site, _) in zip(names, kept, strict=True)}, image
-
-
-def first_image(output: object, name: str) -> Tensor:
-    """Return the first image-like tensor [N, 1 or 3, H, W] of a module's output, grey repeated to three channels."""
-    for _, value in tensors(output):
-        if value.shape[1] == 3:
-            return value
-        if value.shape[1] == 1:
-            return value.expand(-1, 3, -1, -1)
-    raise GanatomyError(f"{name}: expected the module to return an image [N, 3, H, W], it returned {_describe(output)}")
-
-
-def _describe(output: object) -> str:
-    return str(list(output.shape)) if isinstance(output, Tensor) else type(output).__name__
+from .discovery import PROBES, find_layers, first_image
+from .layers import rgb
 
 
 class ModuleGenerator(Generator):
@@ -91,48 +42,62 @@ class ModuleGenerator(Generator):
         image_range: tuple[float, float] = (-1.0, 1.0),
         device: str | torch.device = "cpu",
     ) -> None:
-        if not isinstance(z_dim, int) or z_dim < 1:
-            raise GanatomyError(f"expected z_dim to be a positive integer, got {z_dim!r}")
+        _check_count("z_dim", z_dim)
+        if num_classes is not None:
+            _check_count("num_classes", num_classes)
         low, high = image_range
         if not high > low:
             raise GanatomyError(f"expected image_range (low, high) with low < high, got {image_range!r}")
         label = name or type(module).__name__
         self._range = (float(low), float(high))
         self._net = module.eval().to(device)
-        self._as_map = self._probe_shape(label, z_dim, num_classes, torch.device(device))
-        z = torch.zeros(1, z_dim, device=device)
-        classes = torch.zeros(1, dtype=torch.long, device=device) if num_classes else None
-        with torch.no_grad():
-            layers, sites, image = _find_layers(module, lambda: first_image(self._call(z, classes), label))
+        z = torch.zeros(PROBES, z_dim, device=device)
+        classes = torch.zeros(PROBES, dtype=torch.long, device=device) if num_classes else None
+        with lock_of(module), torch.no_grad():
+            self._as_map = self._takes_map(label, z, classes)
+            found = find_layers(module, lambda: first_image(self._call(z, classes), label))
+        if found.size[0] != found.size[1]:
+            raise GanatomyError(f"{label}: expected square images, the module makes {found.size[0]} x {found.size[1]}")
         super().__init__(
             name=label,
             family="module",
             flavour=f"{type(module).__module__}.{type(module).__qualname__}",
             module=module,
-            sites=sites,
-            layers=layers,
-            resolution=max(image.shape[-2:]),
+            sites=found.sites,
+            layers=found.layers,
+            resolution=found.size[0],
             z_dim=z_dim,
             num_classes=num_classes,
             device=device,
-            configuration={"class": type(module).__qualname__, "z_dim": z_dim, "num_classes": num_classes},
+            configuration={
+                "class": type(module).__qualname__,
+                "z_dim": z_dim,
+                "num_classes": num_classes,
+                "image_range": list(self._range),
+            },
+            not_layers=found.others,
         )
 
-    def _probe_shape(self, name: str, z_dim: int, num_classes: int | None, device: torch.device) -> bool:
-        """Return whether z goes in as a one-pixel map."""
+    def _takes_map(self, name: str, z: Tensor, classes: Tensor | None) -> bool:
+        """Return whether z goes in as a one-pixel map; what gives an image counts, whichever is tried first."""
         failures = []
-        classes = torch.zeros(1, dtype=torch.long, device=device) if num_classes else None
         for as_map in (False, True):
             self._as_map = as_map
             try:
-                with torch.no_grad():
-                    self._call(torch.zeros(1, z_dim, device=device), classes)
+                first_image(self._call(z, classes), name)
                 return as_map
+            except GanatomyError as error:  # it ran, but made no image
+                failures.append(error)
             except Exception as error:  # whatever a stranger's forward raises
-                failures.append(str(error).split("\n")[0])
-        given = " and classes [1]" if num_classes else ""
-        raise GanatomyError(f"{name}: the module accepts neither z [1, {z_dim}]{given} ({failures[0]}) nor "
-                            f"z [1, {z_dim}, 1, 1]{given} ({failures[1]})")
+                failures.append(GanatomyError(one_line(error, 120)))
+                failures[-1].__cause__ = error
+        ran = [error for error in failures if error.__cause__ is None]
+        if ran:
+            raise ran[0]
+        shapes = [f"[{PROBES}, {z.shape[1]}]", f"[{PROBES}, {z.shape[1]}, 1, 1]"]
+        given = f" and classes [{PROBES}]" if classes is not None else ""
+        tried = " nor ".join(f"z {shape}{given} ({failure})" for shape, failure in zip(shapes, failures, strict=True))
+        raise GanatomyError(f"{name}: the module accepts neither {tried}") from failures[0].__cause__
 
     def _call(self, z: Tensor, classes: Tensor | None) -> object:
         latent = z[:, :, None, None] if self._as_map else z
@@ -146,19 +111,23 @@ class ModuleGenerator(Generator):
             codes = state.codes
             assert codes.z is not None
             classes = None if codes.classes is None else codes.classes.to(self.device)
-            return replace(state, x=first_image(self._call(codes.z.to(self.device), classes), self.name))
+            output = _guarded(lambda z: self._call(z, classes), codes.z.to(self.device), self.name)
+            return replace(state, x=first_image(output, self.name))
 
         return [whole]
 
     def begin(self, codes: Codes) -> State:
         """Nothing has been computed before the only stage."""
+        if codes.z is None:
+            raise GanatomyError(f"{self.name} needs codes with z")
         return State(codes)
 
     def finish(self, state: State) -> Tensor:
         """Bring the image to [-1, 1]."""
         assert state.x is not None
         low, high = self._range
-        return state.x if (low, high) == (-1.0, 1.0) else (state.x - low) * (2.0 / (high - low)) - 1.0
+        image = rgb(state.x)
+        return image if (low, high) == (-1.0, 1.0) else (image - low) * (2.0 / (high - low)) - 1.0
 
     def ends_stage(self, layer: Layer) -> bool:
         """A layer of an opaque module is inside the one stage: a restart runs it all, with the layer replaced."""
@@ -189,36 +158,39 @@ class PictureModel(Generator):
         std: Sequence[float] = (0.5, 0.5, 0.5),
         device: str | torch.device = "cpu",
     ) -> None:
-        if len(mean) != 3 or len(std) != 3 or min(std) <= 0:
+        _check_count("input_size", input_size)
+        if len(mean) != 3 or len(std) != 3 or not min(std) > 0:
             raise GanatomyError(f"expected three means and three positive stds, got mean={mean}, std={std}")
         label = name or type(module).__name__
         self.input_size = input_size
         self._mean = torch.tensor(list(mean), device=device)[:, None, None]
         self._std = torch.tensor(list(std), device=device)[:, None, None]
         self._net = module.eval().to(device)
-        blank = torch.zeros(1, 3, input_size, input_size, device=device)
+        blank = torch.zeros(PROBES, 3, input_size, input_size, device=device)
 
         def run() -> Tensor:
-            try:
-                self._net(self._normalise(blank))
-            except Exception as error:
-                reason = str(error).split("\n")[0]
-                raise GanatomyError(f"{label}: the module does not accept [1, 3, {input_size}, {input_size}]: {reason}") from error
+            _guarded(lambda x: self._net(self._normalise(x)), blank, label)
             return blank
 
-        with torch.no_grad():
-            layers, sites, _ = _find_layers(module, run)
+        with lock_of(module), torch.no_grad():
+            found = find_layers(module, run)
         super().__init__(
             name=label,
             family="pictures",
             flavour=f"{type(module).__module__}.{type(module).__qualname__}",
             module=module,
-            sites=sites,
-            layers=layers,
+            sites=found.sites,
+            layers=found.layers,
             resolution=input_size,
             z_dim=3 * input_size * input_size,
             device=device,
-            configuration={"class": type(module).__qualname__, "size": input_size, "mean": list(mean), "std": list(std)},
+            configuration={
+                "class": type(module).__qualname__,
+                "size": input_size,
+                "mean": list(mean),
+                "std": list(std),
+            },
+            not_layers=found.others,
         )
 
     def _normalise(self, pictures: Tensor) -> Tensor:
@@ -229,14 +201,16 @@ class PictureModel(Generator):
         """The whole network is one stage; it leaves the pictures as they are."""
 
         def whole(state: State) -> State:
-            self._net(self._normalise(state.x))  # type: ignore[arg-type]
+            assert state.x is not None
+            _guarded(lambda x: self._net(self._normalise(x)), state.x, self.name)
             return state
 
         return [whole]
 
     def begin(self, codes: Codes) -> State:
         """Shape the pictures."""
-        assert codes.z is not None
+        if codes.z is None:
+            raise GanatomyError(f"{self.name} needs codes with pictures in z")
         return State(codes, codes.z.to(self.device).reshape(-1, 3, self.input_size, self.input_size))
 
     def finish(self, state: State) -> Tensor:
@@ -247,3 +221,19 @@ class PictureModel(Generator):
     def ends_stage(self, layer: Layer) -> bool:
         """As for any opaque module."""
         return False
+
+
+def _guarded(call: Callable[[Tensor], object], value: Tensor, name: str) -> object:
+    """Return ``call(value)``; whatever a stranger's forward raises becomes one line."""
+    try:
+        return call(value)
+    except GanatomyError:
+        raise
+    except Exception as error:
+        given = list(value.shape)
+        raise GanatomyError(f"{name} failed on {given}: {type(error).__name__}: {one_line(error)}") from error
+
+
+def _check_count(what: str, value: object) -> None:
+    if not isinstance(value, int) or isinstance(value, bool) or value < 1:
+        raise GanatomyError(f"expected {what} to be a positive integer, got {value!r}")

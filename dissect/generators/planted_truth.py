@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
+from functools import lru_cache, partial
 
 import numpy as np
 
@@ -27,6 +28,7 @@ class Truth(Mapping[str, Mapping[int, "str | None"]]):
 
     def __init__(self, world: World) -> None:
         self._world = world
+        self._scene = lru_cache(maxsize=256)(partial(_Scene, world))  # asked again for every unit and layer
         self._layers = {f"layer{i + 1}": i for i in range(world.layers)}
         self.kind = {name: {u: r.kind for u, r in enumerate(world.roles[i])} for name, i in self._layers.items()}
         self.concepts = {
@@ -45,7 +47,7 @@ class Truth(Mapping[str, Mapping[int, "str | None"]]):
     def features(self, seeds: Sequence[int], layer: str) -> np.ndarray:
         """The units' maps, float32 [N, U, h, w], with the constant noise."""
         index = self._index(layer)
-        scenes = [_Scene(self._world, seed) for seed in seeds]
+        scenes = [self._scene(int(seed)) for seed in seeds]
         maps = np.stack([[scene.map_of(role) for role in self._world.roles[index]] for scene in scenes])
         maps = maps * np.array(self._world.scales[index], np.float32)[None, :, None, None]
         maps = maps.repeat(1 << index, axis=2).repeat(1 << index, axis=3)
@@ -54,7 +56,7 @@ class Truth(Mapping[str, Mapping[int, "str | None"]]):
     def labels(self, seeds: Sequence[int], ablated: tuple[str, Sequence[int]] | None = None) -> np.ndarray:
         """The labels that a reader of the images must find, int16 [N, 2, R, R], with units ablated or not."""
         gone = [self._world.roles[self._index(ablated[0])][u] for u in ablated[1]] if ablated else []
-        grids = np.stack([_Scene(self._world, seed).labels(gone) for seed in seeds])
+        grids = np.stack([self._scene(int(seed)).labels(gone) for seed in seeds])
         factor = 1 << (self._world.layers - 1)
         return grids.repeat(factor, axis=2).repeat(factor, axis=3)
 

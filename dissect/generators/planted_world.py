@@ -14,6 +14,7 @@ GRID = 16  # cells of the first layer
 CELLS = 4  # a shape is CELLS x CELLS cells
 ROUND = 64  # z is rounded to 1 / ROUND
 Z_DIM = 64
+MAX_UNITS = 4096
 RARE_THRESHOLD = 131  # in 1/64: P(z > 2.05) = 2.0%
 GARBAGE_THRESHOLD = 34  # P(z > 0.53) = 29.8%
 SUPPRESS_THRESHOLD = 43  # P(z > 0.67) = 25.1%
@@ -150,7 +151,7 @@ def make_world(seed: int, units: int, layers: int, noise: float) -> World:
 
     Args:
         seed: any non-negative integer.
-        units: per layer; at least as many as there are roles (about 33).
+        units: per layer; at least as many as there are roles (about 33), at most MAX_UNITS.
         layers: 3 to 5; layer i has 16 * 2^i cells a side.
         noise: amplitude added to every unit's map; a multiple of 1/64 in [0, 1].
 
@@ -182,8 +183,8 @@ def make_world(seed: int, units: int, layers: int, noise: float) -> World:
     doubled = (common[0], colours[0], colours[1])
     suppressed = common[1]
     roles = _roles(state, shapes, colours, rare, doubled, suppressed)
-    if units < len(roles):
-        raise GanatomyError(f"planted: expected at least {len(roles)} units, got {units}")
+    if not len(roles) <= units <= MAX_UNITS:
+        raise GanatomyError(f"planted: expected {len(roles)} to {MAX_UNITS} units, got {units}")
     inert = [Role("inert", copy=i, constant=float(i % 2)) for i in range(units - len(roles))]
     everyone = [*roles, *inert]
     return World(

@@ -8,13 +8,20 @@ from dataclasses import replace
 import torch
 from torch import Tensor, nn
 
+from segmodels import GanatomyError
+
 from ..hooks import Site
 from .base import Generator, Layer, State
 from .codes import Codes
+from .layers import rgb
 
-ACTIVATIONS = (nn.ReLU, nn.LeakyReLU, nn.Tanh, nn.Sigmoid, nn.ELU, nn.SELU, nn.GELU, nn.SiLU, nn.PReLU, nn.Softplus)
+ACTIVATIONS = (
+    nn.ReLU, nn.LeakyReLU, nn.Tanh, nn.Sigmoid, nn.ELU, nn.SELU, nn.GELU, nn.SiLU, nn.PReLU, nn.Softplus, nn.CELU,
+    nn.Hardtanh, nn.Hardswish, nn.Hardsigmoid, nn.Mish, nn.Softsign, nn.LogSigmoid, nn.GLU, nn.RReLU, nn.Threshold,
+)  # fmt: skip
 NORMS = (nn.modules.batchnorm._NormBase, nn.GroupNorm, nn.LayerNorm, nn.LocalResponseNorm)
 CONVS = (nn.modules.conv._ConvNd,)
+SMALLEST_DEFAULT = 4  # maps below 4 x 4 say nothing about where
 
 
 def kind_of(module: nn.Module) -> str:
@@ -56,9 +63,10 @@ class SequentialGenerator(Generator):
                 shapes.append(tuple(x.shape[1:]))
         kinds = [kind_of(stage) for _, stage in self._chain]
         last = {shapes[i][1]: i for i in range(len(shapes)) if kinds[i] == "activation" and i < len(shapes) - 1}
-        chosen = {self._chain[i][0] for side, i in last.items() if side >= 4} if defaults is None else set(defaults)
+        large = {self._chain[i][0] for side, i in last.items() if side >= SMALLEST_DEFAULT}
+        chosen = large if defaults is None else set(defaults)
         layers = [
-            Layer(key, *shapes[i], kind=kinds[i], stage=i, default=key in chosen)
+            Layer(key, shapes[i][0], shapes[i][1], shapes[i][2], kinds[i], i, key in chosen)
             for i, (key, _) in enumerate(self._chain)
         ]
         super().__init__(
@@ -78,14 +86,19 @@ class SequentialGenerator(Generator):
     @property
     def stages(self) -> Sequence[Callable[[State], State]]:
         """One stage per module."""
-        return [lambda state, stage=stage: replace(state, x=stage(state.x)) for _, stage in self._chain]
+
+        def run(module: nn.Module) -> Callable[[State], State]:
+            return lambda state: replace(state, x=module(state.x))
+
+        return [run(module) for _, module in self._chain]
 
     def begin(self, codes: Codes) -> State:
         """Start from z as a one-pixel map."""
-        assert codes.z is not None, "these families have no w"
+        if codes.z is None:
+            raise GanatomyError(f"{self.name} ({self.family}) needs codes with z")
         return State(codes, codes.z.to(self.device)[:, :, None, None])
 
     def finish(self, state: State) -> Tensor:
         """The last map is the image."""
         assert state.x is not None
-        return state.x
+        return rgb(state.x)

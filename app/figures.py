@@ -1,0 +1,113 @@
+"""Plotly figures. Colours of the page (text, grid) are left to whoever shows them; the data's are set here."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from html import escape
+from typing import Any
+
+import plotly.graph_objects as go
+
+from segmodels import Concept
+
+# Distinct in hue and readable on white and on near-black; in the order in which a segmenter's categories appear.
+PALETTE = ("#3f7fd6", "#e0803a", "#2fa37c", "#b05cc6", "#d9536f", "#a08a1f", "#2b9fb8", "#8a7a6d")
+OTHER = "#8b8f98"  # concepts without a category
+PANEL, GAP, TOP, BOTTOM = 190, 132, 58, 96  # pixels: a layer's bars, what is between two, above and below all
+FEW = 18  # concepts; panels with no more than these stand side by side
+BETWEEN = 0.07  # of the width, between two
+
+
+@dataclass(frozen=True)
+class Panel:
+    """The bars of one layer: units per concept index, out of ``units``."""
+
+    layer: str
+    units: int
+    per_concept: Mapping[int, int]
+
+
+def category_colours(concepts: Sequence[Concept]) -> dict[str, str]:
+    """Return a colour per category, in order of appearance; more than eight share colours."""
+    names = [name for name in dict.fromkeys(c.category for c in concepts[1:]) if name]
+    return {"": OTHER} | {name: PALETTE[i % len(PALETTE)] for i, name in enumerate(names)}
+
+
+def units_per_concept(panels: Sequence[Panel], concepts: Sequence[Concept]) -> go.Figure:
+    """Return the bar chart of Network and GAN Dissection: how many units are labelled with each concept.
+
+    One panel per layer, concepts grouped and coloured by category, the most frequent category and concept first.
+    A bar's ``customdata`` is (index of the panel, index of the concept).
+    """
+    colours = category_colours(concepts)
+    total = dict.fromkeys(colours, 0)
+    for panel in panels:
+        for concept, count in panel.per_concept.items():
+            total[concepts[concept].category] += count
+    categories = sorted((name for name in total if total[name]), key=lambda name: -total[name])
+    columns = 2 if len(panels) > 1 and max(len(panel.per_concept) for panel in panels) <= FEW else 1
+    rows = -(-len(panels) // columns)
+    height = rows * PANEL + (rows - 1) * GAP
+    width = (1 - BETWEEN * (columns - 1)) / columns
+    figure = go.Figure(layout=_layout(height + TOP + BOTTOM))
+    for index, panel in enumerate(panels):
+        row, column = divmod(index, columns)
+        left, top = column * (width + BETWEEN), 1 - row * (PANEL + GAP) / height
+        x, y = (left, min(1.0, left + width)), (max(0.0, top - PANEL / height), top)
+        _add_panel(figure, index, panel, concepts, categories, colours, x, y)
+    for category in categories:  # a legend that does not depend on which panel has the category
+        marker = {"color": colours[category]}
+        figure.add_bar(x=[None], y=[None], name=_plain(category or "other"), marker=marker, showlegend=True)
+    return figure
+
+
+def _add_panel(
+    figure: go.Figure, index: int, panel: Panel, concepts: Sequence[Concept], categories: Sequence[str],
+    colours: Mapping[str, str], x_domain: tuple[float, float], y_domain: tuple[float, float],
+) -> None:  # fmt: skip
+    suffix = str(index + 1) if index else ""
+    order: list[str] = []
+    for category in categories:
+        found = [(c, n) for c, n in panel.per_concept.items() if concepts[c].category == category]
+        found.sort(key=lambda pair: (-pair[1], pair[0]))
+        names = [_plain(concepts[c].name) for c, _ in found]
+        order += names
+        if found:
+            figure.add_bar(
+                x=names, y=[n for _, n in found], customdata=[[index, c] for c, _ in found],
+                marker={"color": colours[category]}, xaxis=f"x{suffix}", yaxis=f"y{suffix}", showlegend=False,
+                hovertemplate=f"<b>%{{x}}</b> · {_plain(category or 'other')}<br>%{{y}} units<extra></extra>",
+            )  # fmt: skip
+    labelled, kinds = sum(panel.per_concept.values()), len(panel.per_concept)
+    most = max(panel.per_concept.values(), default=1)
+    figure.layout[f"xaxis{suffix}"] = {
+        "domain": x_domain, "type": "category", "categoryorder": "array", "categoryarray": order, "anchor": f"y{suffix}", "tickangle": -45,
+        "fixedrange": True, "showgrid": False, "range": [-0.5, max(len(order), 1) - 0.5], "visible": bool(order),
+    }  # fmt: skip
+    figure.layout[f"yaxis{suffix}"] = {
+        "domain": y_domain, "anchor": f"x{suffix}", "rangemode": "tozero", "fixedrange": True, "nticks": 5,
+        "title": {"text": "units", "standoff": 8}, "visible": bool(order), **({"dtick": 1} if most < 5 else {}),
+    }  # fmt: skip
+    figure.add_annotation(
+        text=f"<b>{_plain(panel.layer)}</b>   {labelled} of {panel.units} units, {kinds} concept{'s' * (kinds != 1)}",
+        xref="paper", yref="paper", x=x_domain[0], y=y_domain[1], yshift=12, xanchor="left", yanchor="bottom", showarrow=False,
+        font={"size": 14},
+    )  # fmt: skip
+
+
+def _layout(height: int) -> dict[str, Any]:
+    clear = "rgba(0,0,0,0)"
+    return {
+        "height": height, "margin": {"l": 56, "r": 12, "t": TOP, "b": BOTTOM}, "paper_bgcolor": clear,
+        "plot_bgcolor": clear, "bargap": 0.25, "barmode": "stack", "font": {"size": 12.5},
+        "legend": {
+            "orientation": "h", "x": 1, "xanchor": "right", "yref": "container", "y": 1, "yanchor": "top",
+            "itemclick": False, "itemdoubleclick": False,
+        },
+    }  # fmt: skip
+
+
+def _plain(text: str) -> str:
+    """Plotly reads a few HTML tags in every text: show a name as it is."""
+    return escape(text, quote=False)

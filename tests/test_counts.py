@@ -1,0 +1,160 @@
+"""The CPU kernel against the NumPy definition: bit for bit, however it is cut."""
+
+from concurrent.futures import ThreadPoolExecutor
+
+import numpy as np
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from dissect.counts import GUIDE, Combinations, Counter, count_reference
+from dissect.levels import coarse_indices
+
+
+def kernel(features, labels, following, levels, concepts, cuts=(), parts=2, room=None):
+    """Count with the kernel, the batch cut after the samples in ``cuts``; return (real, chance, blocks)."""
+    units, bins = levels.shape
+    counter = Counter(levels, features.shape[2:], labels.shape[2:])
+    counts = np.zeros((2, units, concepts, bins + 1), np.int64)
+    coarse = coarse_indices(bins)
+    blocks = np.zeros((2, units, concepts, len(coarse) + 1), np.uint32)
+    combinations = Combinations(labels.shape[1], concepts)
+    chain = np.concatenate([labels, following])
+    with ThreadPoolExecutor(parts) as pool:
+        edges = [0, *cuts, len(features)]
+        for start, stop in zip(edges[:-1], edges[1:], strict=True):
+            codes = combinations.encode(chain[start : stop + 1])
+            counter.reserve(len(combinations))
+            counter.add(features[start:stop], codes[:-1], codes[1:], pool, parts)
+            if room and len(combinations) > room:  # expanded early, as a long atom is
+                expand(counter, combinations, codes, coarse, counts, blocks, pool, parts, chain, start, stop)
+        rest = slice(edges[-2] if room else 0, len(features))
+        if not room:
+            pixels = areas(combinations, chain, rest)
+            counter.expand(combinations.rows, pixels, coarse, tuple(counts), tuple(blocks), pool, parts)
+    return counts.transpose(0, 1, 3, 2), blocks.transpose(0, 1, 3, 2)
+
+
+def areas(combinations, chain, part):
+    codes = combinations.encode(chain[part.start : part.stop + 1])
+    known = len(combinations)
+    return np.stack([np.bincount(c.ravel(), minlength=known) for c in (codes[:-1], codes[1:])])
+
+
+def expand(counter, combinations, codes, coarse, counts, blocks, pool, parts, chain, start, stop):
+    pixels = areas(combinations, chain, slice(start, stop))
+    counter.expand(combinations.rows, pixels, coarse, tuple(counts), tuple(blocks), pool, parts)
+    combinations.clear()
+
+
+def case(seed, units=5, samples=4, planes=2, concepts=9, side=(4, 6), size=(13, 10), bins=7, kind="normal"):
+    state = np.random.RandomState(seed)
+    features = state.randn(samples, units, *side).astype(np.float32)
+    if kind == "ties":
+        features = np.round(features * 2) / 2
+    if kind == "relu":
+        features = np.maximum(features, 0)
+    if kind == "constant":
+        features[:, ::2] = 1.25
+    if kind == "heavy":
+        features = np.sign(features) * np.exp(8 * np.abs(features)).astype(np.float32)
+    if kind == "huge":
+        features = features * np.float32(1e38)
+    levels = np.sort(np.quantile(features, state.rand(bins), axis=(0, 2, 3)).T.astype(np.float32), 1)
+    if kind in ("ties", "relu"):
+        levels = np.sort(state.choice(np.unique(features), (units, bins)), 1)
+    edges = np.linspace(1, concepts, planes + 1).astype(int)
+    labels = np.stack([state.randint(edges[p], edges[p + 1], (samples + 1, *size)) for p in range(planes)], 1)
+    labels[state.rand(*labels.shape) < 0.3] = 0
+    labels = labels.astype(np.int16)
+    return features, labels[:-1], labels[-1:], levels.astype(np.float32), concepts
+
+
+@pytest.mark.parametrize("kind", ["normal", "ties", "relu", "constant", "heavy", "huge"])
+@pytest.mark.parametrize("cuts", [(), (1,), (1, 2, 3)])
+def test_kernel_equals_definition(kind, cuts):
+    features, labels, following, levels, concepts = case(3, kind=kind)
+    shifted = np.concatenate([labels[1:], following])
+    counts, blocks = kernel(features, labels, following, levels, concepts, cuts)
+    assert np.array_equal(counts[0], count_reference(features, labels, levels, concepts))
+    assert np.array_equal(counts[1], count_reference(features, shifted, levels, concepts))
+    coarse = levels[:, coarse_indices(levels.shape[1])]
+    assert np.array_equal(blocks[0], count_reference(features, labels, coarse, concepts))
+
+
+@pytest.mark.parametrize("room", [1, 5])
+def test_early_expansion_changes_nothing(room):
+    features, labels, following, levels, concepts = case(4, samples=6)
+    plain, _ = kernel(features, labels, following, levels, concepts, (2, 4))
+    early, _ = kernel(features, labels, following, levels, concepts, (2, 4), room=room)
+    assert np.array_equal(plain, early)
+
+
+@settings(max_examples=60, deadline=None)
+@given(
+    seed=st.integers(0, 10_000),
+    units=st.integers(1, 4),
+    planes=st.integers(1, 4),
+    side=st.tuples(st.integers(1, 9), st.integers(1, 9)),
+    size=st.tuples(st.integers(1, 9), st.integers(1, 9)),
+    bins=st.integers(1, 60),
+    kind=st.sampled_from(["normal", "ties", "relu", "constant", "heavy"]),
+    parts=st.integers(1, 3),
+)
+def test_kernel_equals_definition_everywhere(seed, units, planes, side, size, bins, kind, parts):
+    """One-pixel maps, maps larger than the labels, one level, more parts than units."""
+    features, labels, following, levels, concepts = case(seed, units, 3, planes, 12, side, size, bins, kind)
+    counts, _ = kernel(features, labels, following, levels, concepts, (1,), parts)
+    assert np.array_equal(counts[0], count_reference(features, labels, levels, concepts))
+
+
+def test_definition_by_hand():
+    features = np.array([[[[0.0, 1.0], [2.0, 3.0]]]], np.float32)
+    labels = np.array([[[[1, 1], [0, 2]]]], np.int16)
+    levels = np.array([[0.5, 1.0, 2.5]], np.float32)  # 1.0 is not above 1.0: a tie goes to the lower bin
+    counts = count_reference(features, labels, levels, 3)
+    assert counts[0].tolist() == [[0, 1, 0], [0, 1, 0], [1, 0, 0], [0, 0, 1]]
+
+
+@pytest.mark.parametrize("bad", [np.nan, np.inf, -np.inf])
+def test_definition_refuses_what_is_not_finite(bad):
+    features, labels, _, levels, concepts = case(0)
+    features[1, 2, 0, 0] = bad
+    with pytest.raises(ValueError, match="NaN or infinite"):
+        count_reference(features, labels, levels, concepts)
+
+
+def test_permuted_labels_permute_columns():
+    features, labels, following, levels, concepts = case(5, planes=1)
+    order = np.concatenate([[0], 1 + np.random.RandomState(0).permutation(concepts - 1)]).astype(np.int16)
+    counts, _ = kernel(features, labels, following, levels, concepts)
+    permuted, _ = kernel(features, order[labels], order[following], levels, concepts)
+    assert np.array_equal(permuted[..., order], counts)
+
+
+@pytest.mark.parametrize("power", [-3, 5])
+def test_scaling_a_unit_by_a_power_of_two_changes_nothing(power):
+    features, labels, following, levels, concepts = case(6)
+    counts, _ = kernel(features, labels, following, levels, concepts)
+    scale = np.ones((1, 5, 1, 1), np.float32)
+    scale[0, 2] = 2.0**power
+    scaled, _ = kernel(features * scale, labels, following, levels * scale[0, :, 0], concepts)
+    assert np.array_equal(scaled, counts)
+
+
+def test_combinations_are_those_of_the_pixels():
+    labels = np.random.RandomState(0).randint(0, 30_000, (2, 6, 5, 5)).astype(np.int16)  # six wide planes overflow a key
+    combinations = Combinations(6, 30_001)
+    codes = combinations.encode(labels)
+    again = combinations.encode(labels[:1])
+    assert np.array_equal(combinations.rows[codes], labels.reshape(2, 6, -1).transpose(0, 2, 1))
+    assert np.array_equal(again, codes[:1])
+
+
+def test_guide_is_a_lower_bound_of_the_bin():
+    levels = np.sort(np.random.RandomState(0).standard_cauchy((20, 48)).astype(np.float32), 1)
+    counter = Counter(levels, (1, 1), (1, 1))
+    for unit in range(20):
+        values = np.concatenate([levels[unit], np.nextafter(levels[unit], np.float32(np.inf), dtype=np.float32)])
+        slot = np.minimum((values - counter._low[unit]) * counter._scale[unit], GUIDE - 1).astype(int)
+        assert (counter._guide[unit, slot] <= np.searchsorted(levels[unit], values, side="left")).all()
