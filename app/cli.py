@@ -13,6 +13,7 @@ import click
 import typer
 
 from dissect import GanatomyError
+from dissect.disk import FULL
 from dissect.manifest import ganatomy_version
 
 from .commands import cache, demo, dissect, generators, report, segmenters, units, verify
@@ -66,13 +67,18 @@ def run(arguments: Sequence[str]) -> int:
         usage = f" (see {context.command_path} --help)" if context is not None else ""
         remark(f"ganatomy: {' '.join(error.format_message().split())}{usage}")
         return 2
+    except BrokenPipeError:  # the reader of our output went away, as `| head` does
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        return 0
+    except OSError as error:
+        if error.errno not in FULL:
+            raise
+        remark(f"ganatomy: the disk is full ({error.filename or 'a file could not be written'}); free some space")
+        return 2
     except (KeyboardInterrupt, click.Abort):
         again = shlex.join(["ganatomy", *arguments])
         remark(f"ganatomy: interrupted; finished work is kept. To go on: {again}")
         return 130
-    except BrokenPipeError:  # the reader of our output went away, as `| head` does
-        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
-        return 0
 
 
 def main() -> None:

@@ -14,9 +14,9 @@ from segmodels import Concept
 # Distinct in hue and readable on white and on near-black; in the order in which a segmenter's categories appear.
 PALETTE = ("#3f7fd6", "#e0803a", "#2fa37c", "#b05cc6", "#d9536f", "#a08a1f", "#2b9fb8", "#8a7a6d")
 OTHER = "#8b8f98"  # concepts without a category
-PANEL, GAP, TOP, BOTTOM = 190, 132, 58, 96  # pixels: a layer's bars, what is between two, above and below all
-FEW = 18  # concepts; panels with no more than these stand side by side
-BETWEEN = 0.07  # of the width, between two
+PANEL, GAP, TOP, BOTTOM = 190, 148, 78, 96  # pixels: a layer's bars, what is between two, above and below all
+SIDE_BY_SIDE = {3: 12, 2: 18}  # panels in a row, if they have no more concepts than these
+BETWEEN = 0.06  # of the width, between two
 
 
 @dataclass(frozen=True)
@@ -46,7 +46,7 @@ def units_per_concept(panels: Sequence[Panel], concepts: Sequence[Concept]) -> g
         for concept, count in panel.per_concept.items():
             total[concepts[concept].category] += count
     categories = sorted((name for name in total if total[name]), key=lambda name: -total[name])
-    columns = 2 if len(panels) > 1 and max(len(panel.per_concept) for panel in panels) <= FEW else 1
+    columns = _columns(panels)
     rows = -(-len(panels) // columns)
     height = rows * PANEL + (rows - 1) * GAP
     width = (1 - BETWEEN * (columns - 1)) / columns
@@ -60,6 +60,13 @@ def units_per_concept(panels: Sequence[Panel], concepts: Sequence[Concept]) -> g
         marker = {"color": colours[category]}
         figure.add_bar(x=[None], y=[None], name=_plain(category or "other"), marker=marker, showlegend=True)
     return figure
+
+
+def _columns(panels: Sequence[Panel]) -> int:
+    """Return how many panels fit side by side, with no row that is much emptier than the others."""
+    widest = max(len(panel.per_concept) for panel in panels)
+    fitting = [n for n, most in SIDE_BY_SIDE.items() if n <= len(panels) and widest <= most]
+    return min(fitting, key=lambda n: -len(panels) % n, default=1)
 
 
 def _add_panel(
@@ -82,17 +89,18 @@ def _add_panel(
     labelled, kinds = sum(panel.per_concept.values()), len(panel.per_concept)
     most = max(panel.per_concept.values(), default=1)
     figure.layout[f"xaxis{suffix}"] = {
-        "domain": x_domain, "type": "category", "categoryorder": "array", "categoryarray": order, "anchor": f"y{suffix}", "tickangle": -45,
-        "fixedrange": True, "showgrid": False, "range": [-0.5, max(len(order), 1) - 0.5], "visible": bool(order),
+        "domain": x_domain, "anchor": f"y{suffix}", "type": "category", "categoryorder": "array",
+        "categoryarray": order, "tickangle": -45, "fixedrange": True,
+        "showgrid": False, "range": [-0.5, max(len(order), 1) - 0.5], "visible": bool(order),
     }  # fmt: skip
     figure.layout[f"yaxis{suffix}"] = {
         "domain": y_domain, "anchor": f"x{suffix}", "rangemode": "tozero", "fixedrange": True, "nticks": 5,
         "title": {"text": "units", "standoff": 8}, "visible": bool(order), **({"dtick": 1} if most < 5 else {}),
     }  # fmt: skip
     figure.add_annotation(
-        text=f"<b>{_plain(panel.layer)}</b>   {labelled} of {panel.units} units, {kinds} concept{'s' * (kinds != 1)}",
-        xref="paper", yref="paper", x=x_domain[0], y=y_domain[1], yshift=12, xanchor="left", yanchor="bottom", showarrow=False,
-        font={"size": 14},
+        text=f"<b>{_plain(panel.layer)}</b><br>{labelled} of {panel.units} units, {kinds} concept{'s' * (kinds != 1)}",
+        xref="paper", yref="paper", x=x_domain[0], y=y_domain[1], yshift=12, xanchor="left", yanchor="bottom",
+        align="left", showarrow=False, font={"size": 13},
     )  # fmt: skip
 
 

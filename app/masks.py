@@ -26,14 +26,16 @@ FADES = 8  # steps of that
 NEIGHBOURHOOD = 9  # pixels over which a border is smoothed
 
 
-def above(maps: NDArray[np.floating], thresholds: NDArray[np.floating], height: int, width: int) -> NDArray[np.bool_]:
+def above(
+    maps: NDArray[np.floating], thresholds: float | NDArray[np.floating], height: int, width: int
+) -> NDArray[np.bool_]:
     """Return where maps exceed their thresholds once they are brought to a picture's size.
 
     The arithmetic is that of the counts (:func:`dissect.resample.resample`: bilinear upwards, averages downwards).
 
     Args:
         maps: activations [..., h, w].
-        thresholds: one per map, [...] or broadcastable to it.
+        thresholds: one for all, or one per map [...].
         height, width: of the result.
 
     Returns:

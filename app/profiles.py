@@ -1,4 +1,4 @@
-"""What there is to say about a run, its layers and its units: everything the report shows, nothing about how it looks."""
+"""What there is to say about the layers and units of a run: everything the report shows, nothing of how it looks."""
 
 from __future__ import annotations
 
@@ -188,6 +188,8 @@ class LayerProfile:
 
     def _why_not(self, unit: int, candidates: list[Candidate]) -> str:
         """Say which conditions of a label an unlabelled unit fails."""
+        if self._layer.levels[unit, 0] == self._layer.levels[unit, -1]:
+            return "its activation is nearly the same everywhere"
         if not candidates:
             return "it is never more active on any concept that is frequent enough to be judged"
         if not self._agreeing[unit]:

@@ -16,6 +16,7 @@ import math
 import shutil
 from collections.abc import Callable
 from datetime import datetime
+from itertools import pairwise
 from pathlib import Path
 from typing import Any
 
@@ -28,11 +29,10 @@ from dissect.agreement import ALPHA, FLOOR
 from segmodels import GanatomyError
 
 from .console import human_seconds
-from .drawings import activation_curve, concept_bars, short
+from .drawings import activation_histogram, concept_bars, short
 from .figures import Panel, category_colours, units_per_concept
 from .folders import file_names, replacing
-from .masks import Pictures, jpeg, spotlight, strip, thumbnail
-from .masks import above as above_threshold
+from .masks import Pictures, above, jpeg, spotlight, strip, thumbnail
 from .profiles import Candidate, LayerProfile, Profile
 
 MARKER = "ganatomy-report.json"
@@ -106,7 +106,7 @@ class _Report:
     def _write_unit(self, layer: LayerProfile, profile: Profile, pages: _Neighbours) -> None:
         images = self._folder / "images" / self._slugs[layer.name]
         tops, size = profile.tops, (self._pictures.height, self._pictures.width)
-        masks = above_threshold(tops.maps, [profile.activation.threshold] * len(tops.maps), *size)
+        masks = above(tops.maps, profile.activation.threshold, *size)
         tiles = spotlight(self._pictures.tiles(tops.seeds), masks)
         (images / f"{profile.unit}.jpg").write_bytes(jpeg(strip(tiles)))
         (images / f"{profile.unit}.small.jpg").write_bytes(thumbnail(tiles, SMALL_TILES, SMALL_HEIGHT))
@@ -118,7 +118,7 @@ class _Report:
             layer=layer, profile=profile, best=best, pages=pages,
             samples=[(seed, self._sample_name(seed), float(v)) for seed, v in zip(seeds, tops.values, strict=True)],
             pooled=None if tops.maps.shape[1:] == (layer.height, layer.width) else tops.maps.shape[1:],
-            curve=activation_curve(
+            histogram=activation_histogram(
                 profile.activation, best.name if best else None, self._colours[best.category] if best else ""
             ),
             bars=concept_bars(profile.candidates, self._colours) if best else None,
@@ -146,7 +146,8 @@ class _Report:
         }
         self._page(
             "index.html", "index.html", layers=self._layers, chart=htmlsafe_json_dumps(chart),
-            chart_height=figure.layout.height, facts=self._facts(), clearest=self._clearest(), per_concept=self._best_per_concept(),
+            chart_height=figure.layout.height, facts=self._facts(), clearest=self._clearest(),
+            per_concept=self._best_per_concept(),
             labelled=sum(layer.labelled for layer in self._layers), units=sum(layer.units for layer in self._layers),
             concepts={c for layer in self._layers for c in layer.per_concept}, judged=int(self._run.judged.sum()),
         )  # fmt: skip
@@ -224,11 +225,12 @@ class _Report:
         env.filters |= {"number": _number, "percent": _percent, "short": short}
         generator = self._run.manifest["generator"]["name"]
         height, width = self._pictures.height, self._pictures.width
+        tiles = min(SMALL_TILES, self._run.manifest["top"])
         env.globals.update(
             generator=generator, segmenter=self._run.manifest["segmenter"]["name"], slugs=self._slugs,
             colour=lambda category: self._colours.get(category, self._colours[""]), floor=FLOOR, alpha=ALPHA,
             shown={name: frozenset(units) for name, units in self._shown.items()}, tile=(width, height),
-            small=(SMALL_TILES * width * SMALL_HEIGHT // height, SMALL_HEIGHT), samples_count=self._run.samples,
+            small=(tiles * width * SMALL_HEIGHT // height, SMALL_HEIGHT), small_tiles=tiles, samples_count=self._run.samples,
         )  # fmt: skip
         return env
 
@@ -237,9 +239,8 @@ class _Neighbours:
     """The units of a layer that have a page, in order."""
 
     def __init__(self, units: list[int]) -> None:
-        order = sorted(units)
-        self._before = dict(zip(order[1:], order[:-1], strict=True))
-        self._after = dict(zip(order[:-1], order[1:], strict=True))
+        self._after = dict(pairwise(sorted(units)))
+        self._before = {after: before for before, after in self._after.items()}
 
     def before(self, unit: int) -> int | None:
         return self._before.get(unit)

@@ -90,7 +90,7 @@ def ablate(
         raise GanatomyError(f"expected a strength in [0, 1], got {strength}")
     where = None
     if mask is not None:
-        where = np.array(mask.detach().cpu() if isinstance(mask, Tensor) else mask, np.float32)
+        where = np.array(mask.detach().cpu().numpy() if isinstance(mask, Tensor) else mask, np.float32)
         if where.ndim != 2 or not where.size:
             raise GanatomyError(f"expected a mask [H, W], got shape {list(where.shape)}")
         if not (where.min() >= 0 and where.max() <= 1):

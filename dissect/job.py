@@ -224,7 +224,7 @@ class Job:
         run = Run(self.out)
         others = differences(manifest, run.manifest, ignore=("versions", "device", *ADOPTED))
         if others:
-            raise GanatomyError(f"{self.out} is another dissection ({others[0]}); choose another output or remove it")
+            raise GanatomyError(f"{self.out} is another dissection ({'; '.join(others[:3])}); choose another output or remove it")
         return run
 
     def _adopt(self, manifest: Manifest, earlier: store.Reader) -> Manifest:
@@ -275,7 +275,7 @@ class Job:
             stop = min(start + self.batch, count)
             capture = self.generator.capture(self.samples.codes(start, stop), list(self.layers))
             for name, features in to_cpu(capture.features).items():
-                self._check_finite(name, features, start)
+                self._check_finite(f"layer {name!r}", features, start)
                 for index in range(stop - start):
                     column = (start + index) * len(pixels)
                     out = values[name][:, column : column + len(pixels)]
@@ -287,18 +287,19 @@ class Job:
         for start, stop in self.plan.batches(atom, self.batch):
             capture = self.generator.capture(self.samples.codes(start, stop), list(self.layers))
             features = to_cpu(capture.features)
+            self._check_finite("the image", capture.images, start)
             for name, value in features.items():
-                self._check_finite(name, value, start)
+                self._check_finite(f"layer {name!r}", value, start)
             labels = self.segmenter(capture.images, self.samples.keys[start:stop])
             resized = resize_labels(labels, *size).cpu().contiguous().numpy()
             yield start, capture.images.cpu(), features, resized
 
-    def _check_finite(self, layer: str, features: Tensor, start: int) -> None:
+    def _check_finite(self, what: str, values: Tensor, start: int) -> None:
         # The sum is finite if all are, and far cheaper to take; only if it is not are the values looked at.
-        if not torch.isfinite(features.sum()) and not torch.isfinite(features).all():
-            bad = int(torch.nonzero(~torch.isfinite(features).flatten(1).all(1))[0, 0])
+        if not torch.isfinite(values.sum()) and not torch.isfinite(values).all():
+            bad = int(torch.nonzero(~torch.isfinite(values).flatten(1).all(1))[0, 0])
             key = self.samples.keys[start + bad]
-            raise GanatomyError(f"layer {layer!r} returned NaN or infinite values for sample {key}; nothing was counted")
+            raise GanatomyError(f"{what} holds NaN or infinite values at sample {key}; this generator cannot be counted")
 
     def _count_atom(self, accumulator: Accumulator, atom: int, progress: Progress | None) -> None:
         """Count one atom. A batch waits until the next one is labelled, whose first labels its last sample meets."""

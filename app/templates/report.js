@@ -65,7 +65,7 @@ function filterUnits(form) {
 function togglePictures(button) {
   button.hidden = false;
   button.addEventListener("click", () => {
-    const pressed = document.getElementById("tops").classList.toggle("whole");
+    const pressed = document.getElementById("tops").classList.toggle("unmasked");
     button.setAttribute("aria-pressed", pressed);
   });
 }

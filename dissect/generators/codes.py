@@ -44,10 +44,13 @@ class Codes:
 
     def __getitem__(self, index: int | slice | Sequence[int]) -> Codes:
         """Return the codes of some samples, in the given order; of one sample, N = 1, for an int."""
-        rows = np.atleast_1d(np.arange(len(self))[index if isinstance(index, (int, slice)) else np.array(index, int)])
+        chosen = index if isinstance(index, (int, slice)) else np.asarray(index)
+        if isinstance(chosen, np.ndarray) and not chosen.size:
+            chosen = chosen.astype(int)
+        rows = np.atleast_1d(np.arange(len(self))[chosen])
 
         def pick(value: Tensor | None) -> Tensor | None:
-            return None if value is None else value[rows]
+            return None if value is None else value[torch.from_numpy(rows)]
 
         seeds = None if self.seeds is None else tuple(self.seeds[i] for i in rows)
         return replace(
@@ -71,7 +74,7 @@ def check_seeds(seeds: Sequence[int] | int) -> tuple[int, ...]:
 def as_latents(z: Tensor | np.ndarray, z_dim: int, name: str) -> Tensor:
     """Return a float32 copy [N, z_dim] of z [N, z_dim] or [N, z_dim, 1, 1]; ``name`` is for the error."""
     try:
-        values = torch.from_numpy(np.array(z.detach().cpu().float() if isinstance(z, Tensor) else z, np.float32))
+        values = torch.from_numpy(np.array(z.detach().cpu().float().numpy() if isinstance(z, Tensor) else z, np.float32))
     except (TypeError, ValueError) as error:
         raise GanatomyError(f"{name}: expected z as numbers [N, {z_dim}], got {type(z).__name__}") from error
     if values.ndim == 4 and values.shape[2:] == (1, 1):

@@ -1,0 +1,167 @@
+"""Files: what is refused, what is found to be damaged, what a run reads back."""
+
+import h5py
+import numpy as np
+import pytest
+
+import dissect
+import segmodels
+from dissect import GanatomyError
+from dissect.disk import PatientFile, replacing
+
+
+@pytest.fixture(scope="module")
+def run(tmp_path_factory):
+    path = tmp_path_factory.mktemp("store") / "run.h5"
+    return dissect.run(dissect.load("planted:5"), segmodels.load("planted"), samples=400, out=path, maxima=True)
+
+
+def copy(run, tmp_path):
+    path = tmp_path / "copy.h5"
+    path.write_bytes(run.path.read_bytes())
+    return path
+
+
+def test_sound(run):
+    assert dissect.verify(run.path) == []
+
+
+@pytest.mark.parametrize(
+    ("content", "message"), [(b"", "not readable"), (b"hello" * 100, "not readable"), (None, "no such file")]
+)
+def test_no_dissection(tmp_path, content, message):
+    path = tmp_path / "x.h5"
+    if content is not None:
+        path.write_bytes(content)
+    with pytest.raises(GanatomyError, match=message) as caught:
+        dissect.open(path)
+    assert "\n" not in str(caught.value)
+
+
+def test_other_hdf5_and_newer_versions(run, tmp_path):
+    other = tmp_path / "other.h5"
+    with h5py.File(other, "w") as file:
+        file["x"] = [1]
+    with pytest.raises(GanatomyError, match="not a dissection"):
+        dissect.open(other)
+    path = copy(run, tmp_path)
+    with h5py.File(path, "r+") as file:
+        file.attrs["version"] = 99
+    with pytest.raises(GanatomyError, match="format version 99"):
+        dissect.open(path)
+
+
+@pytest.mark.parametrize(
+    ("dataset", "change", "problem"),
+    [
+        ("layers/layer1/counts", lambda x: x + (np.arange(x.size).reshape(x.shape) == 0), "all pixels"),
+        ("layers/layer1/levels", lambda x: x[:, ::-1], "ascend"),
+        ("layers/layer2/block_counts", lambda x: x * 2, "block_counts and counts disagree"),
+        ("layers/layer3/chance_counts", lambda x: x[:, :, ::-1], "chance counts"),
+        ("layers/layer1/mean", lambda x: x * np.nan, "NaN"),
+        ("layers/layer1/top/seed", lambda x: x + 1_000_000, "thumbnail"),
+        ("samples/concept_area", lambda x: x[::-1] + 1, "concept areas"),
+    ],
+)
+def test_verify_finds(run, tmp_path, dataset, change, problem):
+    path = copy(run, tmp_path)
+    with h5py.File(path, "r+") as file:
+        value = change(file[dataset][()])
+        file[dataset][...] = value
+    assert any(problem in line for line in dissect.verify(path)), dissect.verify(path)
+
+
+def test_verify_finds_a_flipped_bit(run, tmp_path):
+    path = copy(run, tmp_path)
+    with h5py.File(path, "r") as file:
+        info = file["layers/layer1/second_moment"].id.get_chunk_info(0)
+    raw = bytearray(path.read_bytes())
+    raw[info.byte_offset + info.size // 2] ^= 1
+    path.write_bytes(raw)
+    assert any("damaged" in line for line in dissect.verify(path))
+
+
+def test_chunks_and_checksums(run):
+    with h5py.File(run.path, "r") as file:
+        counts = file["layers/layer1/counts"]
+        assert counts.chunks == (2, 8, 49, 13)
+        assert (counts.compression, counts.compression_opts, counts.shuffle, counts.fletcher32) == ("gzip", 1, True, True)
+        assert counts.dtype == np.int64
+        assert file["layers/layer1/block_counts"].dtype == np.int64
+        assert file["layers/layer1/block_counts"].shape == (20, 64, 9, 13)
+
+
+def test_cache_gives_the_same_numbers_and_is_disposable(run):
+    first = dissect.open(run.path)
+    iou = first.layer("layer1").iou
+    assert first.cache.path.exists()
+    again = dissect.open(run.path).layer("layer1").iou
+    assert np.array_equal(iou, again, equal_nan=True)
+    first.cache.path.write_bytes(b"damaged")
+    assert np.array_equal(iou, dissect.open(run.path).layer("layer1").iou, equal_nan=True)
+    first.cache.path.unlink()
+    assert np.array_equal(iou, dissect.open(run.path).layer("layer1").iou, equal_nan=True)
+
+
+def test_results_read_well(run):
+    L = run.layer("layer2")
+    rows = run.table()
+    assert len(rows) == 3 * 64
+    assert list(rows[0]) == [
+        "layer", "unit", "concept", "category", "iou", "chance_iou", "iou_heldout", "chance_heldout", "stderr",
+        "information_ratio", "threshold", "average_precision", "labelled",
+    ]  # fmt: skip
+    red = L.units("red", top=5)
+    gain = (L.iou_heldout - L.chance_heldout)[:, run.concept_index("red")]
+    assert gain[red].tolist() == sorted(gain[~np.isnan(gain)], reverse=True)[:5]
+    levels, pixels = L.histogram(0)
+    assert pixels.sum() == 400 * 64 * 64
+    assert len(pixels) == len(levels) + 1
+    assert np.allclose(np.diag(L.correlation)[np.diag(L.second_moment) - L.mean**2 > 1e-9], 1)
+    with pytest.raises(GanatomyError, match="unknown concept 'rde'; nearest: red"):
+        L.units("rde")
+    with pytest.raises(GanatomyError, match="unknown layer"):
+        run.layer("layer9")
+    with pytest.raises(GanatomyError, match=r"units 0\.\.63"):
+        L.top(64)
+
+
+def test_patient_file_swallows_and_tells(tmp_path):
+    class Full(OSError):
+        pass
+
+    file = PatientFile(tmp_path / "x")
+    file.write(b"abcdef")
+
+    class Raw:
+        def __init__(self, inner):
+            self.inner = inner
+
+        def write(self, data):
+            raise Full(28, "No space left on device")
+
+        def __getattr__(self, name):
+            return getattr(self.inner, name)
+
+    file._file = Raw(file._file)
+    file.write(b"ghi")
+    file.seek(2)
+    file.write(b"XY")
+    file.seek(0)
+    assert file.read(9) == b"abXYefghi"
+    assert file.seek(0, 2) == 9
+    with pytest.raises(Full):
+        file.finish()
+
+
+def test_replacing_keeps_the_old_file_on_failure(tmp_path):
+    path = tmp_path / "x"
+    path.write_bytes(b"old")
+    with pytest.raises(RuntimeError, match="half way"), replacing(path) as file:
+        file.write(b"new")
+        raise RuntimeError("half way")
+    assert path.read_bytes() == b"old"
+    assert [p.name for p in tmp_path.iterdir()] == ["x"]
+    with replacing(path) as file:
+        file.write(b"new")
+    assert path.read_bytes() == b"new"
