@@ -23,13 +23,16 @@ NAME_LENGTH = 19  # characters that fit there
 Scale = Callable[[float], float]
 
 
-def activation_histogram(activation: Activation, concept: str | None, colour: str) -> Markup:
+def activation_histogram(activation: Activation, concept: str | None, colour: str | None) -> Markup | None:
     """Draw the cumulative histogram: which share of the pixels is above each activation (logarithmic).
 
     One curve is of all pixels, the other, in ``colour``, of those of the unit's best ``concept``, if it has one.
+    None if the levels are all the same.
     """
     low, high = float(activation.levels[0]), float(activation.levels[-1])
-    margin = 0.04 * (high - low) or 0.5  # a constant unit has one level
+    if low == high:
+        return None
+    margin = 0.04 * (high - low)
     x = _linear(low - margin, high + margin, LEFT, WIDTH - RIGHT)
     right, bottom = WIDTH - RIGHT, CURVE_HEIGHT - BOTTOM
 
@@ -131,7 +134,8 @@ def _linear(low: float, high: float, start: float, stop: float) -> Scale:
 def _curve(
     kind: str, levels: Iterable[float], shares: np.ndarray, x: Scale, y: Scale, colour: str | None = None
 ) -> Markup:
-    points = [(x(float(v)), y(float(s))) for v, s in zip(levels, shares, strict=True) if s >= LOWEST]
+    foot = int((shares >= LOWEST).sum())  # the first level whose share is off the scale ends the curve
+    points = [(x(float(v)), y(float(s))) for v, s in zip(levels, shares, strict=True)][: foot + 1]
     path = " ".join(f"{a:.1f},{b:.1f}" for a, b in points)
     return Markup('<polyline class="{}"{} points="{}"/>').format(kind, _style("stroke", colour), path)
 

@@ -14,9 +14,12 @@ from segmodels import Concept
 # Distinct in hue and readable on white and on near-black; in the order in which a segmenter's categories appear.
 PALETTE = ("#3f7fd6", "#e0803a", "#2fa37c", "#b05cc6", "#d9536f", "#a08a1f", "#2b9fb8", "#8a7a6d")
 OTHER = "#8b8f98"  # concepts without a category
-PANEL, GAP, TOP, BOTTOM = 190, 148, 78, 96  # pixels: a layer's bars, what is between two, above and below all
+PANEL, GAP, TOP, BOTTOM = 190, 160, 78, 112  # pixels: a layer's bars, what is between two, above and below all
 SIDE_BY_SIDE = {3: 12, 2: 18}  # panels in a row, if they have no more concepts than these
 BETWEEN = 0.06  # of the width, between two
+MANY = 30  # concepts; names of more stand upright
+NAME_LENGTH = 18  # characters of a name that fit below a bar
+LEAST_WIDTH, BAR = 640, 13  # pixels: of a chart, and of a bar whose name can be read
 
 
 @dataclass(frozen=True)
@@ -75,11 +78,13 @@ def _add_panel(
 ) -> None:  # fmt: skip
     suffix = str(index + 1) if index else ""
     order: list[str] = []
+    ticks: list[str] = []
     for category in categories:
         found = [(c, n) for c, n in panel.per_concept.items() if concepts[c].category == category]
         found.sort(key=lambda pair: (-pair[1], pair[0]))
         names = [_plain(concepts[c].name) for c, _ in found]
         order += names
+        ticks += [_plain(_shortened(concepts[c].name)) for c, _ in found]
         if found:
             figure.add_bar(
                 x=names, y=[n for _, n in found], customdata=[[index, c] for c, _ in found],
@@ -90,7 +95,8 @@ def _add_panel(
     most = max(panel.per_concept.values(), default=1)
     figure.layout[f"xaxis{suffix}"] = {
         "domain": x_domain, "anchor": f"y{suffix}", "type": "category", "categoryorder": "array",
-        "categoryarray": order, "tickangle": -45, "fixedrange": True,
+        "categoryarray": order, "tickmode": "array", "tickvals": order, "ticktext": ticks, "fixedrange": True,
+        "tickangle": -45 if len(order) <= MANY else -90, "tickfont": {"size": 12 if len(order) <= MANY else 10.5},
         "showgrid": False, "range": [-0.5, max(len(order), 1) - 0.5], "visible": bool(order),
     }  # fmt: skip
     figure.layout[f"yaxis{suffix}"] = {
@@ -111,9 +117,18 @@ def _layout(height: int) -> dict[str, Any]:
         "plot_bgcolor": clear, "bargap": 0.25, "barmode": "stack", "font": {"size": 12.5},
         "legend": {
             "orientation": "h", "x": 1, "xanchor": "right", "yref": "container", "y": 1, "yanchor": "top",
-            "itemclick": False, "itemdoubleclick": False,
+            "itemclick": False, "itemdoubleclick": False, "traceorder": "normal",
         },
     }  # fmt: skip
+
+
+def least_width(panels: Sequence[Panel]) -> int:
+    """Return how wide the chart must be, in pixels, for every concept's name to be readable."""
+    return max([LEAST_WIDTH, *(BAR * len(panel.per_concept) for panel in panels)])
+
+
+def _shortened(name: str) -> str:
+    return name if len(name) <= NAME_LENGTH else name[: NAME_LENGTH - 1] + "…"
 
 
 def _plain(text: str) -> str:

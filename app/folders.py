@@ -30,19 +30,26 @@ def replacing(out: Path, marker: str) -> Iterator[Path]:
         GanatomyError: if ``out`` is something else, or cannot be written. What was at ``out`` is then still there.
     """
     out = Path(os.path.abspath(out))
-    new = out.with_name(f".{out.name}.{secrets.token_hex(4)}.new")
+    with _one_line(out):
+        _check(out, marker)
+        new = out.with_name(f".{out.name}.{secrets.token_hex(4)}.new")
+        try:
+            new.mkdir()
+            yield new
+            _check(out, marker)
+            _swap(new, out)
+        finally:
+            shutil.rmtree(new, ignore_errors=True)
+
+
+@contextlib.contextmanager
+def _one_line(out: Path) -> Iterator[None]:
     try:
-        _check(out, marker)
-        new.mkdir()
-        yield new
-        _check(out, marker)
-        _swap(new, out)
+        yield
     except OSError as error:
         if error.errno in FULL:
             raise GanatomyError(f"the disk is full: cannot write {out}; free some space and try again") from error
-        raise GanatomyError(f"cannot write {out}: {os.strerror(error.errno) if error.errno else error}") from error
-    finally:
-        shutil.rmtree(new, ignore_errors=True)
+        raise GanatomyError(f"cannot write {out}: {error.strerror or error}") from error
 
 
 def _check(out: Path, marker: str) -> None:

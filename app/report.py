@@ -30,7 +30,7 @@ from segmodels import GanatomyError
 
 from .console import human_seconds
 from .drawings import activation_histogram, concept_bars, short
-from .figures import Panel, category_colours, units_per_concept
+from .figures import Panel, category_colours, least_width, units_per_concept
 from .folders import file_names, replacing
 from .masks import Pictures, above, jpeg, spotlight, strip, thumbnail
 from .profiles import Candidate, LayerProfile, Profile
@@ -119,7 +119,7 @@ class _Report:
             samples=[(seed, self._sample_name(seed), float(v)) for seed, v in zip(seeds, tops.values, strict=True)],
             pooled=None if tops.maps.shape[1:] == (layer.height, layer.width) else tops.maps.shape[1:],
             histogram=activation_histogram(
-                profile.activation, best.name if best else None, self._colours[best.category] if best else ""
+                profile.activation, best.name if best else None, self._colours[best.category] if best else None
             ),
             bars=concept_bars(profile.candidates, self._colours) if best else None,
         )  # fmt: skip
@@ -146,7 +146,7 @@ class _Report:
         }
         self._page(
             "index.html", "index.html", layers=self._layers, chart=htmlsafe_json_dumps(chart),
-            chart_height=figure.layout.height, facts=self._facts(), clearest=self._clearest(),
+            chart_size=(least_width(panels), figure.layout.height), facts=self._facts(), clearest=self._clearest(),
             per_concept=self._best_per_concept(),
             labelled=sum(layer.labelled for layer in self._layers), units=sum(layer.units for layer in self._layers),
             concepts={c for layer in self._layers for c in layer.per_concept}, judged=int(self._run.judged.sum()),
@@ -230,7 +230,8 @@ class _Report:
             generator=generator, segmenter=self._run.manifest["segmenter"]["name"], slugs=self._slugs,
             colour=lambda category: self._colours.get(category, self._colours[""]), floor=FLOOR, alpha=ALPHA,
             shown={name: frozenset(units) for name, units in self._shown.items()}, tile=(width, height),
-            small=(tiles * width * SMALL_HEIGHT // height, SMALL_HEIGHT), small_tiles=tiles, samples_count=self._run.samples,
+            small=(tiles * width * SMALL_HEIGHT // height, SMALL_HEIGHT), small_tiles=tiles,
+            samples_count=self._run.samples,
         )  # fmt: skip
         return env
 

@@ -5,7 +5,8 @@ from __future__ import annotations
 import hashlib
 import json
 from abc import ABC, abstractmethod
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from dataclasses import replace
 from functools import cached_property
 
@@ -157,13 +158,19 @@ class Generator(ABC):
         """Return images and the features of ``layers`` from one forward pass."""
         return self._run(codes, (layers,) if isinstance(layers, str) else tuple(layers), edits)
 
+    @contextmanager
+    def _passing(self) -> Iterator[None]:
+        with self.lock, torch.no_grad():
+            torch.get_num_threads()  # else a new thread's first matrix product ignores set_num_threads, and rounds anew
+            yield
+
     def _run(self, codes: Codes, names: tuple[str, ...], edits: Sequence[FeatureEdit] | FeatureEdit) -> Capture:
         if codes.z is not None and codes.z.shape[1:] != (self.z_dim,):
             raise GanatomyError(f"{self.name}: expected codes with z [N, {self.z_dim}], got {list(codes.z.shape)}")
         wanted = {name: self.layer(name) for name in names}
         edits = self._check_edits(edits)
         restarts: dict[str, tuple[int, State]] = {}
-        with self.lock, torch.no_grad():
+        with self._passing():
             state = self.begin(codes)
             with instrument(self._sites, names, _by_layer(edits), copy=self.works_in_place) as features:
                 for index, stage in enumerate(self.stages):
@@ -215,7 +222,7 @@ class Generator(ABC):
             raise GanatomyError(f"layer {layer!r}: expected features {list(captured.shape)}, got {list(current.shape)}")
         start, state = capture.restarts[layer]
         changes = _by_layer([e for e in active if order[e.layer] >= order[layer]])
-        with self.lock, torch.no_grad():
+        with self._passing():
             if self.ends_stage(place):
                 for change in changes.pop(layer, []):
                     current = change(current)

@@ -47,7 +47,7 @@ class Codes:
         chosen = index if isinstance(index, (int, slice)) else np.asarray(index)
         if isinstance(chosen, np.ndarray) and not chosen.size:
             chosen = chosen.astype(int)
-        rows = np.atleast_1d(np.arange(len(self))[chosen])
+        rows = np.atleast_1d(np.arange(len(self))[chosen]).copy()  # torch takes no negative strides
 
         def pick(value: Tensor | None) -> Tensor | None:
             return None if value is None else value[torch.from_numpy(rows)]

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from dataclasses import replace
+from functools import lru_cache
 
 import numpy as np
 import torch
@@ -111,6 +112,7 @@ class PlantedGenerator(Generator):
         self.world = world
         self.network = network
         self.truth = Truth(world)
+        self._noise_map = lru_cache(maxsize=layers)(world.noise_map)
 
     @property
     def stages(self) -> Sequence[Callable[[State], State]]:
@@ -140,9 +142,11 @@ class PlantedGenerator(Generator):
     def _noise(self, state: State, index: int) -> Tensor | None:
         if self.world.noise == 0 or index < 0:
             return None
-        count = len(state.codes)
-        seeds = [0] * count if state.codes.noise is None else [int(s) for s in state.codes.noise]
-        return torch.from_numpy(np.stack([self.world.noise_map(s, index) for s in seeds])).to(self.device)
+        if state.codes.noise is None:
+            maps = self._noise_map(0, index)[None]
+        else:
+            maps = np.stack([self.world.noise_map(int(seed), index) for seed in state.codes.noise])
+        return torch.from_numpy(maps).to(self.device)
 
     def begin(self, codes: Codes) -> State:
         """Start from z as a one-pixel map."""

@@ -1,0 +1,88 @@
+"""The claims of the method: planted truth, parity with the original, and no names for noise."""
+
+from pathlib import Path
+
+import numpy as np
+import pytest
+from helpers import OtherLabels
+from workload import LAYERS, RuleSegmenter, make_generator, make_z
+
+import dissect
+import segmodels
+
+PARITY = Path(__file__).parent / "data" / "parity"
+ALLOWED = {  # kind -> (may be its own concept, may be none)
+    "painting": (True, False), "rare": (True, False), "shifted": (True, True), "correlated": (True, True),
+    "entangled": (True, True), "inhibitory": (False, True), "inert": (False, True), "independent": (False, True),
+    "garbage": (False, True),
+}  # fmt: skip
+
+
+@pytest.mark.parametrize("seed", range(10))
+def test_planted_truth(seed, tmp_path):
+    generator = dissect.load(f"planted:{seed}")
+    run = dissect.run(generator, segmodels.load("planted"), samples=2000, out=tmp_path / "run.h5", batch=16)
+    wrong = []
+    for name in run.layers:
+        for unit, label in enumerate(run.layer(name).label):
+            kind, own = generator.truth.kind[name][unit], generator.truth.concepts[name][unit]
+            named, none = ALLOWED[kind]
+            right = (named and run.concepts[label].name in own) if label else none
+            if not right:
+                wrong.append((name, unit, kind, own, run.concepts[label].name))
+    assert wrong == []
+
+
+@pytest.fixture(scope="module")
+def workload():
+    network = make_generator()
+    return dissect.load(network, z_dim=512), RuleSegmenter(336, network)
+
+
+def test_parity_with_the_original(workload, tmp_path):
+    """IoU of the original gandissect code at its own levels: 30 samples, both layers, 335 concepts."""
+    generator, segmenter = workload
+    levels = {layer: np.load(PARITY / f"n30_c336_levels_{layer}.npy") for layer in LAYERS}
+    run = dissect.run(generator, segmenter, list(LAYERS), out=tmp_path / "run.h5", z=make_z(30), levels=levels)
+    for layer in LAYERS:
+        ours = run.layer(layer).iou_at(level=0)[:, 1:]
+        theirs = np.load(PARITY / f"n30_c336_iou_{layer}.npy").T[:, 1:]
+        assert ours.shape == theirs.shape
+        assert np.abs(np.nan_to_num(ours) - theirs).max() <= 1e-6
+
+
+def test_noise_is_not_named_on_the_workload(workload, tmp_path):
+    """Labels of other images fed as if they were real: at most 5% of the units may be labelled, at floor 0."""
+    generator, segmenter = workload
+    codes = generator.map(make_z(400))
+    null = OtherLabels(segmenter, generator, codes, 111)
+    run = dissect.run(generator, null, list(LAYERS), out=tmp_path / "run.h5", codes=codes, batch=2)
+    for layer in LAYERS:
+        assert (run.layer(layer).labels_at(floor=0) > 0).mean() <= 0.05
+
+
+def test_noise_is_not_named_on_faces(digiface, tmp_path):
+    """Aligned data, where raw IoU is mostly alignment."""
+    codes = digiface.sample(range(1000))
+    null = OtherLabels(segmodels.load("colors"), digiface, codes, 111)
+    run = dissect.run(digiface, null, out=tmp_path / "run.h5", codes=codes)
+    labelled = np.concatenate([run.layer(name).labels_at(floor=0) > 0 for name in run.layers])
+    assert labelled.mean() <= 0.05
+
+
+def test_memory_does_not_grow_with_samples(tmp_path):
+    """The accumulator's arrays are the same size for any N, but for a few numbers per sample."""
+    from dissect.accumulate import Accumulator
+    from dissect.plan import Plan
+
+    def size(samples):
+        plan = Plan.of(samples)
+        shapes, levels = {"a": (8, 4, 4)}, {"a": np.zeros((8, 48), np.float32)}
+        a = Accumulator(plan, shapes, levels, 20, 1, (16, 16), 16, False, 1)
+        layer = a.layers["a"]
+        a.close()
+        return sum(x.nbytes for x in (layer.counts, layer.blocks, layer.counter._tables, layer.top.feature))
+
+    assert size(100) == size(100_000)
+
+
