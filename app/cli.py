@@ -2,14 +2,12 @@
 
 from __future__ import annotations
 
-import os
 import shlex
 import signal
 import sys
 from collections.abc import Sequence
 from types import FrameType
 
-import click
 import typer
 
 from dissect import GanatomyError
@@ -18,6 +16,8 @@ from dissect.manifest import ganatomy_version
 
 from .commands import cache, demo, dissect, generators, report, segmenters, units, verify
 from .console import remark
+
+WRONG_INPUT, INTERRUPTED = 2, 130
 
 app = typer.Typer(
     name="ganatomy",
@@ -58,27 +58,32 @@ def run(arguments: Sequence[str]) -> int:
     """Run one command and return its exit status; only a bug raises."""
     try:
         result = app(list(arguments), standalone_mode=False)
-        return result if isinstance(result, int) else 0
-    except GanatomyError as error:
-        remark(f"ganatomy: {' '.join(str(error).split())}")
-        return 2
-    except click.ClickException as error:
-        context = getattr(error, "ctx", None)
-        usage = f" (see {context.command_path} --help)" if context is not None else ""
-        remark(f"ganatomy: {' '.join(error.format_message().split())}{usage}")
-        return 2
-    except BrokenPipeError:  # the reader of our output went away, as `| head` does
-        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
-        return 0
-    except OSError as error:
-        if error.errno not in FULL:
+        status = result if isinstance(result, int) else 0
+    except (KeyboardInterrupt, typer.Abort):
+        status = INTERRUPTED
+    except Exception as error:
+        line = _one_line(error)
+        if line is None:
             raise
-        remark(f"ganatomy: the disk is full ({error.filename or 'a file could not be written'}); free some space")
-        return 2
-    except (KeyboardInterrupt, click.Abort):
+        remark(f"ganatomy: {line}")
+        return WRONG_INPUT
+    if status == INTERRUPTED:
         again = shlex.join(["ganatomy", *arguments])
         remark(f"ganatomy: interrupted; finished work is kept. To go on: {again}")
-        return 130
+    return status
+
+
+def _one_line(error: Exception) -> str | None:
+    """Return what to tell people about an error that they can mend, or None for a bug."""
+    if isinstance(error, GanatomyError):
+        return " ".join(str(error).split())
+    if isinstance(error, OSError) and error.errno in FULL:
+        return f"the disk is full ({error.filename or 'a file could not be written'}); free some space"
+    if hasattr(error, "format_message"):  # the parser's own errors; typer brings its own copy of click, or uses it
+        context = getattr(error, "ctx", None)
+        usage = f" (see {context.command_path} --help)" if context is not None else ""
+        return " ".join(str(error.format_message()).split()) + usage
+    return None
 
 
 def main() -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import functools
 import os
 import weakref
@@ -81,14 +82,34 @@ def _threads_restored():
     torch.set_num_threads(threads)
 
 
-@pytest.fixture(scope="session")
-def digiface():
-    """The real face generator, from the user's own cache or the network; skips where it cannot be had."""
+@pytest.fixture
+def one_thread(_threads_restored):
+    """For networks that are too small for two threads."""
+    torch.set_num_threads(1)
+
+
+@contextlib.contextmanager
+def _users_cache():
+    """The user's own cache, where the tests of real weights look."""
     with pytest.MonkeyPatch.context() as patch:
         if OWN_CACHE is None:
             patch.delenv("GANATOMY_CACHE", raising=False)
         else:
             patch.setenv("GANATOMY_CACHE", OWN_CACHE)
+        yield
+
+
+@pytest.fixture
+def users_cache(_cache_of_its_own):
+    """Put the user's own cache back for one test."""
+    with _users_cache():
+        yield
+
+
+@pytest.fixture(scope="session")
+def digiface():
+    """The real face generator, from the user's own cache or the network; skips where it cannot be had."""
+    with _users_cache():
         try:
             return dissect.load("digiface-dcgan64")
         except GanatomyError as error:

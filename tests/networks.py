@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from itertools import pairwise
+
 import torch
 from torch import nn
 
@@ -26,7 +28,8 @@ class Tangled(nn.Module):
     """
 
     LAYERS = (
-        "act", "conv1", "act@2", "up", "split.conv", "split:0", "split:1:half", "up@2", "conv2", "rgb.0", "rgb.1", "rgb",
+        "act", "conv1", "act@2", "up", "split.conv", "split:0", "split:1:half", "up@2", "conv2", "rgb.0", "rgb.1",
+        "rgb",
     )  # fmt: skip
     Z_DIM = 5
 
@@ -69,7 +72,7 @@ def dcgan_tensors(widths=(7, 8, 6, 4), channels=3, first=4, bias=False, seed=0):
 
     tensors = {}
     sizes = [*widths, channels]
-    for place, (inputs, outputs) in enumerate(zip(sizes, sizes[1:])):
+    for place, (inputs, outputs) in enumerate(pairwise(sizes)):
         kernel = first if place == 0 else 4
         index = 3 * place
         tensors[f"main.{index}.weight"] = draw(inputs, outputs, kernel, kernel) * (0.6 / inputs**0.5)

@@ -22,10 +22,12 @@ import dissect
 from dissect import GanatomyError
 from dissect.generators import checkpoint
 
+pytestmark = pytest.mark.usefixtures("one_thread")
+
 HOSTILE = sorted((Path(__file__).parent / "data" / "hostile").iterdir())
 
 
-def refused(path, words=""):
+def refused(path, words=None):
     """Load, and assert that it is refused in one line, soon."""
     start = time.monotonic()
     with pytest.raises(GanatomyError, match=words) as caught:
@@ -114,18 +116,17 @@ def test_a_file_with_a_wrong_byte_loads_or_is_refused(kind, tmp_path):
     path = tmp_path / "flipped.bin"
     whole = small(path, kind)
     random = np.random.RandomState(0)
-    outcomes = set()
-    for place in [*range(0, 48), *random.randint(0, len(whole), 150)]:
+    messages = []
+    for place in [*range(48), *random.randint(0, len(whole), 150)]:
         changed = bytearray(whole)
         changed[place] ^= 1 << random.randint(8)
         path.write_bytes(changed)
         try:
             dissect.load(path)
-            outcomes.add("loaded")
         except GanatomyError as error:
-            assert "\n" not in str(error)
-            outcomes.add("refused")
-    assert outcomes == {"loaded", "refused"}
+            messages.append(str(error))
+    assert 20 < len(messages) < 198, "some flips are seen, a changed weight is not"
+    assert not any("\n" in message for message in messages)
 
 
 def archive(path, records, compression=zipfile.ZIP_STORED):
@@ -143,7 +144,8 @@ def deflated(path):
 
 
 def script(path):
-    torch.jit.trace(nn.Linear(1, 1), torch.zeros(1, 1)).save(path)
+    """What tells an archive of compiled code from one of tensors: torch would hand it to another reader."""
+    archive(path, {"net/constants.pkl": pickle.dumps(()), "net/data.pkl": pickle.dumps({}, 2), "net/version": "3"})
 
 
 def header(text, data=b""):
@@ -154,7 +156,7 @@ def header(text, data=b""):
 FILES = {
     "compressed": (deflated, "compressed archive"),
     "an archive of text": (lambda p: archive(p, {"a/readme.txt": "hello"}), "damaged or not a torch checkpoint"),
-    "an empty archive": (lambda p: archive(p, {}), "damaged or not a torch checkpoint"),
+    "an empty archive": (lambda p: archive(p, {}), "refused, this pickle is damaged"),
     "arrays": (lambda p: np.savez(p.open("wb"), a=np.zeros(3)), "not a torch checkpoint"),
     "a script": (script, "damaged or not a torch checkpoint"),
     "a picture": (lambda p: p.write_bytes(b"\x89PNG\r\n\x1a\n" + bytes(100)), "not a torch or safetensors file"),
@@ -171,7 +173,7 @@ FILES = {
     "a header of two equal names": (
         header('{"a":{"dtype":"F32","shape":[1],"data_offsets":[0,4]},"a":{"dtype":"F32","shape":[1],'
                '"data_offsets":[0,4]}}', bytes(4)),
-        "",
+        None,
     ),
     "a header that is not UTF-8": (header(b'{"\xff\xfe":1}'), "damaged safetensors file"),
     "integers for a weight": (

@@ -14,6 +14,8 @@ import dissect
 from dissect import GanatomyError
 from dissect.generators import dcgan
 
+pytestmark = pytest.mark.usefixtures("one_thread")
+
 DATA = Path(__file__).parent / "data"
 TOLERANCE = 2e-5  # of the largest expected value
 
@@ -185,7 +187,9 @@ def test_equal_values_of_other_shapes_are_another_fingerprint():
 
 
 def test_the_golden_file_in_half_precision_loads(tmp_path):
-    tensors = {k: v.half() if v.is_floating_point() else v for k, v in load_file(DATA / "dcgan_main.safetensors").items()}
+    tensors = {
+        k: v.half() if v.is_floating_point() else v for k, v in load_file(DATA / "dcgan_main.safetensors").items()
+    }
     save_file(tensors, tmp_path / "half.safetensors")
     generator = dissect.load(tmp_path / "half.safetensors")
     expected = np.load(DATA / "dcgan_main.expected.npz")

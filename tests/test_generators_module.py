@@ -14,6 +14,8 @@ import dissect
 from dissect import GanatomyError
 from dissect.generators import ModuleGenerator, PictureModel
 
+pytestmark = pytest.mark.usefixtures("one_thread")
+
 # name: (channels, side, kind, default)
 TANGLED = {
     "act": (6, 4, "activation", False),
@@ -157,9 +159,7 @@ class Named(nn.Module):
     ],
 )
 def test_default_layers_of_an_opaque_module(shapes, expected):
-    children = {
-        name: Named(lambda z, shape=shape: torch.zeros(len(z), *shape)) for name, shape in shapes.items()
-    }
+    children = {name: Named(lambda z, shape=shape: torch.zeros(len(z), *shape)) for name, shape in shapes.items()}
 
     def make(net, z):
         for name in shapes:
@@ -198,9 +198,11 @@ def test_the_image_is_excluded_whatever_its_name_and_nothing_else_is():
     assert [layer.name for layer in generator.layers][-2:] == ["0.1", "0"]
     assert generator.default_layers() == ["0.0.1"], "the wrappers hand on the image, the ReLU is the last map"
 
-    both = Makes(lambda net, z: (net.image(z), net.features(z)), image=Named(square), features=Named(
-        lambda z: torch.zeros(len(z), 9, 4, 4)
-    ))
+    both = Makes(
+        lambda net, z: (net.image(z), net.features(z)),
+        image=Named(square),
+        features=Named(lambda z: torch.zeros(len(z), 9, 4, 4)),
+    )
     assert ModuleGenerator(both, 4).default_layers() == ["features"], "what goes with the image is no image"
 
     views = Makes(lambda net, z: net.features(z)[:, :3], features=Named(lambda z: torch.zeros(len(z), 9, 4, 4)))
@@ -363,7 +365,7 @@ def test_the_number_of_classes_must_be_positive():
 
 # -- "package.module:factory" ----------------------------------------------------------------------------------
 
-SOURCE = '''
+SOURCE = """
 import torch
 from torch import nn
 
@@ -398,7 +400,7 @@ def dictionary():
 
 def needs(argument):
     return Net()
-'''
+"""
 
 
 @pytest.fixture

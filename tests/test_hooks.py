@@ -10,7 +10,7 @@ from torch import nn
 
 from dissect.hooks import Site, instrument, lock_of, record, tensors
 
-Pair = namedtuple("Pair", "left right")  # noqa: PYI024  the kind that people's networks return
+Pair = namedtuple("Pair", "left right")
 
 
 class Attributes(OrderedDict):

@@ -22,7 +22,7 @@ def list_(as_json: Json = False, as_csv: Csv = False) -> None:
     """List the catalogue."""
     rows = [
         {
-            "name": entry.name, "concepts": entry.concepts, "planes": entry.planes, "needs_network": entry.network,
+            "name": entry.name, "concepts": entry.concepts, "planes": entry.planes, "needs_network": entry.needs_network,
             "summary": entry.summary,
         }  # fmt: skip
         for entry in segmodels.entries()

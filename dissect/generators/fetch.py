@@ -25,7 +25,7 @@ import platformdirs
 from segmodels import GanatomyError
 from segmodels.files import one_line
 
-from .checkpoint import sha256_of
+from .checkpoint import sha256_of, shown
 
 CHUNK = 1 << 20
 TIMEOUT = 30  # seconds without a byte
@@ -176,7 +176,7 @@ def _open(url: str) -> Iterator[tuple[IO[bytes], int | None]]:
             length = response.headers.get("Content-Length", "")
             yield response, int(length) if length.isdecimal() else None
     except urllib.error.HTTPError as error:
-        raise GanatomyError(f"cannot fetch {url}: HTTP {error.code} {error.reason}") from error
+        raise GanatomyError(f"cannot fetch {url}: HTTP {error.code} {shown([error.reason])}") from error
     except UnicodeError as error:
         raise GanatomyError(f"cannot fetch {url}: write it in ASCII, with %XX for other characters") from error
     except (urllib.error.URLError, TimeoutError, HTTPException, ConnectionError, ssl.SSLError) as error:

@@ -151,7 +151,7 @@ def make_world(seed: int, units: int, layers: int, noise: float) -> World:
 
     Args:
         seed: any non-negative integer.
-        units: per layer; at least as many as there are roles (about 33), at most MAX_UNITS.
+        units: per layer; at least as many as there are roles (29), at most MAX_UNITS.
         layers: 3 to 5; layer i has 16 * 2^i cells a side.
         noise: amplitude added to every unit's map; a multiple of 1/64 in [0, 1].
 
