@@ -110,7 +110,7 @@ def test_version_and_help(capsys):
         (["dissect", "planted:0", "--layer", "layr2"], "unknown layer 'layr2'; nearest: layer2"),
         (["dissect", "planted:0", "--samples", "0"], "positive number of samples, got 0"),
         (["dissect", "planted:0", "--samples", "-5"], "positive number of samples, got -5"),
-        (["dissect", "planted:0", "--samples", "many"], "not a valid int"),
+        (["dissect", "planted:0", "--samples", "many"], "valid integer"),
         (["dissect", "planted:0", "--seeds", "9:3"], "the range is empty"),
         (["dissect", "planted:0", "--seeds", "x"], "expected A:B"),
         (["dissect", "planted:0", "--z", "nowhere.npy"], "no such file"),
