@@ -16,11 +16,12 @@ Data flows one way::
 ``counts``          the joint counts and their kernel
 ``statistics``      moments, concept means, top samples
 ``accumulate``      all of that over a pass, into and out of files
-``job``             the pass
+``forward``         from samples to features and labels
+``job``             the pass (``estimate``: what it will cost)
 ``manifest``        what determines a run
 ``store``           the HDF5 files
 ``agreement``       counts -> IoU, chance, error bars, labels: pure functions
-``results``         a finished run, read only
+``results``         a finished run, read only (``derived``: its tables, cached)
 ``verify``          whether a file is sound
 ==================  ====================================================================================
 """
@@ -30,18 +31,19 @@ from pathlib import Path
 from segmodels import GanatomyError
 
 from .edits import FeatureEdit, ablate
+from .estimate import Estimate, estimate
 from .generators import Codes, Generator, Layer, entries, load
-from .job import Estimate, Job, run
+from .job import Job, run
 from .results import LayerResult, Run
 from .verify import verify
 
 
-def open(path: str | Path) -> Run:  # noqa: A001  the name people expect, as in ``zipfile`` or ``h5py``
+def open(path: str | Path) -> Run:
     """Open a finished dissection, read only; GanatomyError if it is none, unfinished or damaged."""
     return Run(path)
 
 
 __all__ = [
     "Codes", "Estimate", "FeatureEdit", "GanatomyError", "Generator", "Job", "Layer", "LayerResult", "Run", "ablate",
-    "entries", "load", "open", "run", "verify",
+    "entries", "estimate", "load", "open", "run", "verify",
 ]  # fmt: skip

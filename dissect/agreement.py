@@ -169,9 +169,7 @@ class HeldOut:
     groups: int
 
 
-def held_out(
-    blocks: Int64, chance_blocks: Int64, first_plane: NDArray[np.bool_], judged: NDArray[np.bool_]
-) -> HeldOut:
+def held_out(blocks: Int64, chance_blocks: Int64, first_plane: NDArray[np.bool_], judged: NDArray[np.bool_]) -> HeldOut:
     """Choose each pair's level by Eq. 8 on one half, read IoU, chance and their difference on the other; swap.
 
     Args:
@@ -188,7 +186,7 @@ def held_out(
         readings.append(part.iou())
         differences.append(part.difference())
         for group in np.flatnonzero(read & filled):
-            jackknife[group] = part.difference(without=group)
+            jackknife[group] = part.difference(without=int(group))
     halves_difference = np.stack(differences)
     for group in np.flatnonzero(filled):  # the other half is as it was
         jackknife[group] = (jackknife[group] + halves_difference[1 - halves[group]]) / 2
@@ -229,7 +227,7 @@ class _Reading:
         """Return IoU - chance IoU, with a group left out or not."""
         sums = self._sums
         if without is not None:
-            index = self._groups[int(without)]
+            index = self._groups[without]
             sums = [tuple(s - x[index] for s, x in zip(total, part)) for total, part in zip(sums, self._parts)]
         return np.where(self._none, np.nan, iou(*sums[0]) - iou(*sums[1]))
 

@@ -10,6 +10,7 @@ comparisons.
 from __future__ import annotations
 
 from concurrent.futures import Executor
+from itertools import pairwise
 
 import numba
 import numpy as np
@@ -49,9 +50,9 @@ def count_reference(features: Float32, labels: Labels, levels: Float32, concepts
     for unit in range(units):
         bin_of = np.searchsorted(levels[unit], values[:, unit], side="left")
         for plane in range(labels.shape[1]):
-            flat = np.bincount(
-                (bin_of * concepts + labels[:, plane]).ravel(), minlength=bins * concepts
-            ).reshape(bins, concepts)
+            flat = np.bincount((bin_of * concepts + labels[:, plane]).ravel(), minlength=bins * concepts).reshape(
+                bins, concepts
+            )
             if plane:
                 flat[:, 0] = 0
             counts[unit] += flat
@@ -127,17 +128,17 @@ class Counter:
             grown[:, :, :room] = self._tables
             self._tables = grown
 
-    def add(self, features: Float32, real: NDArray[np.int32], chance: NDArray[np.int32], pool: Executor, parts: int) -> None:
+    def add(
+        self, features: Float32, real: NDArray[np.int32], chance: NDArray[np.int32], pool: Executor, parts: int
+    ) -> None:
         """Count features [N, U, h, w] against combinations [N, H * W], their own and those of the next sample."""
-        units = self.levels.shape[0]
-        edges = np.linspace(0, units, parts + 1).astype(int)
         jobs = [
             pool.submit(
                 _count, features, self._rows.index, self._rows.weight, self._columns.index, self._columns.weight,
                 self.levels, self._low, self._scale, self._guide, real, chance, self._tables[0], self._tables[1],
-                int(start), int(stop),
+                start, stop,
             )
-            for start, stop in zip(edges[:-1], edges[1:], strict=True)
+            for start, stop in _ranges(len(self.levels), parts)
         ]  # fmt: skip
         for job in jobs:
             job.result()
@@ -161,18 +162,21 @@ class Counter:
             counts: real and chance, int64 [U, C, B + 1] (concept-major: a combination's bins are added as a run).
             blocks: real and chance, [U, C, Q + 1], the bins between the coarse levels.
         """
-        units = self.levels.shape[0]
-        edges = np.linspace(0, units, parts + 1).astype(int)
         bin_to_coarse = np.searchsorted(coarse, np.arange(self.levels.shape[1] + 1), side="left")
         jobs = [
             pool.submit(
-                _expand, self._tables[kind], rows, pixels[kind], bin_to_coarse, counts[kind], blocks[kind], int(start), int(stop)
+                _expand, self._tables[kind], rows, pixels[kind], bin_to_coarse, counts[kind], blocks[kind], start, stop
             )
             for kind in (0, 1)
-            for start, stop in zip(edges[:-1], edges[1:], strict=True)
+            for start, stop in _ranges(len(self.levels), parts)
         ]  # fmt: skip
         for job in jobs:
             job.result()
+
+
+def _ranges(units: int, parts: int) -> list[tuple[int, int]]:
+    edges = np.linspace(0, units, parts + 1).astype(int).tolist()
+    return list(pairwise(edges))
 
 
 def _guides(levels: Float32) -> tuple[Float32, Float32, NDArray[np.int16]]:
@@ -202,63 +206,70 @@ def _slots(values, low, scale):  # type: ignore[no-untyped-def]
 
 
 @numba.njit(nogil=True, cache=True)
-def _count(features, row_index, row_weight, column_index, column_weight, levels, lows, scales, guides,
-           real, chance, real_table, chance_table, start, stop):  # type: ignore[no-untyped-def]  # fmt: skip
-    """Count units start..stop-1. Arithmetic as in ``resample``: rows, then columns, each operation rounded."""
+def _resample_row(image, y, row_index, row_weight, column_index, column_weight, row, values):  # type: ignore[no-untyped-def]
+    """Write row y of the resampled image into ``values``: rows, then columns, each operation rounded."""
+    first, a = image[row_index[y, 0]], row_weight[y, 0]
+    if row_index.shape[1] == 2:
+        second, b = image[row_index[y, 1]], row_weight[y, 1]
+        for x in range(row.shape[0]):
+            row[x] = a * first[x] + b * second[x]
+    else:
+        for x in range(row.shape[0]):
+            row[x] = a * first[x]
+        for t in range(1, row_index.shape[1]):
+            second, b = image[row_index[y, t]], row_weight[y, t]
+            for x in range(row.shape[0]):
+                row[x] += b * second[x]
+    if column_index.shape[1] == 2:
+        for x in range(values.shape[0]):
+            left, right = row[column_index[x, 0]], row[column_index[x, 1]]
+            values[x] = column_weight[x, 0] * left + column_weight[x, 1] * right
+    else:
+        for x in range(values.shape[0]):
+            value = column_weight[x, 0] * row[column_index[x, 0]]
+            for t in range(1, column_index.shape[1]):
+                value += column_weight[x, t] * row[column_index[x, t]]
+            values[x] = value
+
+
+@numba.njit(nogil=True, cache=True)
+def _count_row(values, level, low, scale, guide, real, chance, real_table, chance_table, where):  # type: ignore[no-untyped-def]
+    """Count one row of one unit: each pixel above the lowest level, in its bin, under its two combinations."""
+    last = np.float32(GUIDE - 1)
+    kept = 0  # a list without branches: about half of the pixels stay
+    for x in range(values.shape[0]):
+        where[kept] = x
+        kept += values[x] > low
+    for k in range(kept):
+        x = where[k]
+        value = values[x]
+        at = (value - low) * scale
+        bin_ = np.int64(guide[np.int64(at) if at < last else GUIDE - 1])
+        while bin_ < level.shape[0] and value > level[bin_]:
+            bin_ += 1
+        if bin_:
+            real_table[real[x], bin_ - 1] += np.uint32(1)
+            chance_table[chance[x], bin_ - 1] += np.uint32(1)
+
+
+@numba.njit(nogil=True, cache=True)
+def _count(features, row_index, row_weight, column_index, column_weight, levels, lows, scales, guides, real, chance, real_table, chance_table, start, stop):  # type: ignore[no-untyped-def]  # noqa: E501  # fmt: skip
+    """Count units start..stop-1 of a batch into tables [U, M, B]."""
     height, width = row_index.shape[0], column_index.shape[0]
-    row_taps, column_taps = row_index.shape[1], column_index.shape[1]
-    bins = levels.shape[1]
     row = np.empty(features.shape[3], np.float32)
     values = np.empty(width, np.float32)
     where = np.empty(width, np.int32)
-    last = np.float32(GUIDE - 1)
     for unit in range(start, stop):
-        level, guide = levels[unit], guides[unit]
-        low, scale = lows[unit], scales[unit]
-        real_unit, chance_unit = real_table[unit], chance_table[unit]
         for sample in range(features.shape[0]):
-            image = features[sample, unit]
             for y in range(height):
-                if row_taps == 2:
-                    above, below = image[row_index[y, 0]], image[row_index[y, 1]]
-                    a, b = row_weight[y, 0], row_weight[y, 1]
-                    for x in range(row.shape[0]):
-                        row[x] = a * above[x] + b * below[x]
-                else:
-                    first, a = image[row_index[y, 0]], row_weight[y, 0]
-                    for x in range(row.shape[0]):
-                        row[x] = a * first[x]
-                    for t in range(1, row_taps):
-                        other, b = image[row_index[y, t]], row_weight[y, t]
-                        for x in range(row.shape[0]):
-                            row[x] += b * other[x]
-                if column_taps == 2:
-                    for x in range(width):
-                        values[x] = (
-                            column_weight[x, 0] * row[column_index[x, 0]] + column_weight[x, 1] * row[column_index[x, 1]]
-                        )
-                else:
-                    for x in range(width):
-                        value = column_weight[x, 0] * row[column_index[x, 0]]
-                        for t in range(1, column_taps):
-                            value += column_weight[x, t] * row[column_index[x, t]]
-                        values[x] = value
-                above_lowest = 0  # a list without branches: about half of the pixels stay
-                for x in range(width):
-                    where[above_lowest] = x
-                    above_lowest += values[x] > low
-                base = y * width
-                for k in range(above_lowest):
-                    x = where[k]
-                    value = values[x]
-                    at = (value - low) * scale
-                    slot = np.int64(at) if at < last else GUIDE - 1
-                    b_index = np.int64(guide[slot])
-                    while b_index < bins and value > level[b_index]:
-                        b_index += 1
-                    if b_index:
-                        real_unit[real[sample, base + x], b_index - 1] += np.uint32(1)
-                        chance_unit[chance[sample, base + x], b_index - 1] += np.uint32(1)
+                _resample_row(
+                    features[sample, unit], y, row_index, row_weight, column_index, column_weight, row, values
+                )
+                pixels = slice(y * width, (y + 1) * width)
+                _count_row(
+                    values, levels[unit], lows[unit], scales[unit], guides[unit], real[sample, pixels],
+                    chance[sample, pixels], real_table[unit], chance_table[unit], where,
+                )  # fmt: skip
 
 
 @numba.njit(nogil=True, cache=True)

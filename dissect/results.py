@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import contextlib
-import os
 from collections.abc import Iterator
 from dataclasses import dataclass
 from functools import cached_property
@@ -18,15 +16,11 @@ from segmodels.errors import unknown_name
 
 from . import agreement
 from .agreement import HeldOut, Tally
-from .manifest import Manifest, ganatomy_version
+from .derived import TableCache, derive
+from .manifest import Manifest
 from .store import Reader
 
 Float64 = NDArray[np.float64]
-UNITS_AT_ONCE = 32  # bounds the memory of the derived tables
-DERIVED = (
-    "iou", "chance_iou", "information_ratio", "negative_ratio", "threshold", "accuracy", "average_precision",
-    "iou_heldout", "chance_heldout", "stderr", "halves_iou", "halves_difference",
-)  # fmt: skip
 
 
 @dataclass(frozen=True)
@@ -104,7 +98,10 @@ class LayerResult:
 
     @cached_property
     def _derived(self) -> dict[str, np.ndarray]:
-        return self._run.cache.get(self)
+        cache = TableCache(self._run.path, self._run.id)
+        return cache.get(
+            self.name, lambda: derive(self._run.reader, self.name, self._run.judged, self._run.first_plane)
+        )
 
     @property
     def iou(self) -> Float64:
@@ -185,15 +182,15 @@ class LayerResult:
             tail: choose each unit's level whose counted exceedance is nearest to this share of the pixels.
             level: choose the level of this index.
         """
-        if (tail is None) == (level is None):
-            raise GanatomyError("iou_at: give either tail= or level=")
         t = self._tally(self.counts.sum(0))
-        if level is not None:
+        if level is not None and tail is None:
             if not 0 <= level < t.on.shape[-1]:
                 raise GanatomyError(f"iou_at: expected a level between 0 and {t.on.shape[-1] - 1}, got {level}")
             index = np.full(len(t.on), level)
-        else:
+        elif tail is not None and level is None:
             index = np.abs(t.on / t.pixels[:, None] - tail).argmin(1)
+        else:
+            raise GanatomyError("iou_at: give either tail= or level=")
         return agreement.iou_at(t, np.broadcast_to(index[:, None], t.area.shape))
 
     def histogram(self, unit: int) -> tuple[NDArray[np.float32], NDArray[np.int64]]:
@@ -244,42 +241,6 @@ class LayerResult:
     def _tally(self, counts: NDArray[np.int64]) -> Tally:
         return agreement.tally(counts, self._run.first_plane)
 
-    def derive(self) -> dict[str, np.ndarray]:
-        """Compute every table from the counts, a few units at a time."""
-        judged, plane = self._run.judged, self._run.first_plane
-        parts: list[dict[str, np.ndarray]] = []
-        for start in range(0, self.units_count, UNITS_AT_ONCE):
-            units = slice(start, start + UNITS_AT_ONCE)
-            real = self._tally(self._read("counts", (slice(None), units)).sum(0))
-            chance = self._tally(self._read("chance_counts", (slice(None), units)).sum(0))
-            index, ratio = agreement.best_level(real, judged)
-            levels = np.take_along_axis(self.levels[units], np.maximum(index, 0), 1).astype(np.float64)
-            held = agreement.held_out(
-                self._read("block_counts", (slice(None), units)), self._read("chance_block_counts", (slice(None), units)),
-                plane, judged,
-            )  # fmt: skip
-            precision = agreement.average_precision(real)
-            parts.append(
-                {
-                    "iou": agreement.iou_at(real, index),
-                    "chance_iou": agreement.iou_at(chance, index),
-                    "information_ratio": ratio,
-                    "negative_ratio": agreement.negative_ratio(real, judged),
-                    "threshold": np.where(index < 0, np.nan, levels),
-                    "accuracy": agreement.accuracy_at(real, index),
-                    "average_precision": np.where(judged, precision, np.nan),
-                    "iou_heldout": held.iou,
-                    "chance_heldout": held.chance,
-                    "stderr": held.stderr,
-                    "halves_iou": held.halves_iou.swapaxes(0, 1),
-                    "halves_difference": held.halves_difference.swapaxes(0, 1),
-                }
-            )
-        whole = {name: np.concatenate([part[name] for part in parts]) for name in DERIVED}
-        for name in ("halves_iou", "halves_difference"):
-            whole[name] = whole[name].swapaxes(0, 1)
-        return whole
-
 
 class Run:
     """A finished dissection in one HDF5 file.
@@ -303,7 +264,6 @@ class Run:
         rows = (self.reader.read(f"concepts/{name}") for name in ("name", "category", "plane"))
         self.concepts = [Concept(str(n), str(c), int(p)) for n, c, p in zip(*rows, strict=True)]
         self.first_plane = np.array([i == 0 or c.plane == 0 for i, c in enumerate(self.concepts)])
-        self.cache = DerivedCache(self)
         self._layers: dict[str, LayerResult] = {}
 
     def __repr__(self) -> str:
@@ -357,38 +317,3 @@ class Run:
         offset, data = self.reader.read("thumbnails/offset"), self.reader.read("thumbnails/data")
         for index, seed in enumerate(self.reader.read("thumbnails/seed")):
             yield int(seed), data[offset[index] : offset[index + 1]].tobytes()
-
-
-class DerivedCache:
-    """Derived tables beside the file (``run.cache.npz``), keyed by run and package version; deletable at any time."""
-
-    def __init__(self, run: Run) -> None:
-        self._run = run
-        self.path = run.path.with_name(run.path.stem + ".cache.npz")
-        self._key = f"{run.id}/{ganatomy_version()}"
-
-    def get(self, layer: LayerResult) -> dict[str, np.ndarray]:
-        """Return a layer's tables, from the cache if it is this run's, else computed and kept."""
-        kept = self._load()
-        wanted = {name: f"{layer.name}/{name}" for name in DERIVED}
-        if all(key in kept for key in wanted.values()):
-            return {name: kept[key] for name, key in wanted.items()}
-        tables = layer.derive()
-        self._save(kept | {wanted[name]: value for name, value in tables.items()})
-        return tables
-
-    def _load(self) -> dict[str, np.ndarray]:
-        try:
-            with np.load(self.path, allow_pickle=False) as file:
-                if str(file["key"]) != self._key:
-                    return {}
-                return {name: file[name] for name in file.files if name != "key"}
-        except Exception:  # no cache, another version's, or a damaged one: all mean "compute"
-            return {}
-
-    def _save(self, tables: dict[str, np.ndarray]) -> None:
-        temporary = self.path.with_name(self.path.name + ".tmp")
-        with contextlib.suppress(OSError):  # a read-only folder only costs time
-            with temporary.open("wb") as file:
-                np.savez(file, key=np.array(self._key), **tables)  # type: ignore[arg-type]
-            os.replace(temporary, self.path)

@@ -44,17 +44,16 @@ def write(path: Path, attributes: Mapping[str, Any], arrays: Arrays) -> None:
     Raises:
         GanatomyError: if the disk is full or the folder cannot be written; what was at ``path`` is still there.
     """
-    with replacing(path) as disk:
-        with h5py.File(disk, "w", libver="v110") as file:
-            file.attrs["format"] = FORMAT
-            file.attrs["version"] = VERSION
-            for key, value in attributes.items():
-                plain = isinstance(value, (str, bool, int, float))
-                file.attrs[key] = value if plain else json.dumps(value)
-            for name, array in arrays.items():
-                _dataset(file, name, array)
-                if disk.error is not None:
-                    break
+    with replacing(path) as disk, h5py.File(disk, "w", libver="v110") as file:
+        file.attrs["format"] = FORMAT
+        file.attrs["version"] = VERSION
+        for key, value in attributes.items():
+            plain = isinstance(value, (str, bool, int, float))
+            file.attrs[key] = value if plain else json.dumps(value)
+        for name, array in arrays.items():
+            _dataset(file, name, array)
+            if disk.error is not None:
+                break
 
 
 def _dataset(file: h5py.File, name: str, array: np.ndarray) -> None:
@@ -112,9 +111,11 @@ class Reader:
     def __init__(self, path: Path) -> None:
         self.path = path
         if not path.is_file():
-            hint = f"; {path.name}.partial is unfinished, run the same dissect command to resume" if Path(
-                f"{path}.partial"
-            ).exists() else ""
+            hint = (
+                f"; {path.name}.partial is unfinished, run the same dissect command to resume"
+                if Path(f"{path}.partial").exists()
+                else ""
+            )
             raise GanatomyError(f"no such file: {path}{hint}")
         with self._open() as file:
             if file.attrs.get("format") != FORMAT:
@@ -131,7 +132,9 @@ class Reader:
             with h5py.File(self.path, "r") as file:
                 yield file
         except (OSError, RuntimeError) as error:
-            raise GanatomyError(f"{self.path} is not readable HDF5 or is damaged: {str(error).split(chr(10))[0]}") from error
+            raise GanatomyError(
+                f"{self.path} is not readable HDF5 or is damaged: {str(error).split(chr(10))[0]}"
+            ) from error
 
     def json(self, name: str) -> Any:
         """Return an attribute that was kept as JSON."""

@@ -39,7 +39,9 @@ def verify(path: str | Path) -> list[str]:
     if run_id(run.manifest) != run.id:
         problems.append("the manifest was changed: it does not give the run's id")
     if run.concept_area.shape != (run.samples, len(run.concepts)):
-        problems.append(f"samples/concept_area is {run.concept_area.shape}, expected {(run.samples, len(run.concepts))}")
+        problems.append(
+            f"samples/concept_area is {run.concept_area.shape}, expected {(run.samples, len(run.concepts))}"
+        )
         return problems
     seeds = {seed for seed, _ in run.thumbnails()}
     for name in run.layers:

@@ -12,7 +12,9 @@ def datasets(path):
     """Every dataset of a file, by name."""
     found = {}
     with h5py.File(path, "r") as file:
-        file.visititems(lambda name, item: found.__setitem__(name, item[()]) if isinstance(item, h5py.Dataset) else None)
+        file.visititems(
+            lambda name, item: found.__setitem__(name, item[()]) if isinstance(item, h5py.Dataset) else None
+        )
     return found
 
 

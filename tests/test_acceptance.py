@@ -96,5 +96,3 @@ def test_memory_does_not_grow_with_samples(tmp_path):
         return sum(x.nbytes for x in (layer.counts, layer.blocks, layer.counter._tables, layer.top.feature))
 
     assert size(100) == size(100_000)
-
-

@@ -51,7 +51,9 @@ def test_iou_accuracy_and_information_at_every_level(world, unit, concept):
     for level in range(levels.shape[1]):
         on, there = brute(features, labels, levels, unit, concept, level)
         index = np.full(shape, level)
-        assert agreement.iou_at(t, index)[unit, concept] == pytest.approx((on & there).sum() / (on | there).sum(), abs=1e-12)
+        assert agreement.iou_at(t, index)[unit, concept] == pytest.approx(
+            (on & there).sum() / (on | there).sum(), abs=1e-12
+        )
         assert agreement.accuracy_at(t, index)[unit, concept] == pytest.approx((on == there).mean(), abs=1e-12)
         joint = np.array([[(on == a).astype(int) @ (there == b) for b in (0, 1)] for a in (0, 1)]) / len(on)
         entropy = stats.entropy(joint.ravel())
@@ -69,7 +71,9 @@ def test_best_level_maximises_and_is_positive(world):
     for unit in range(5):
         for concept in range(1, CONCEPTS):
             values = [
-                agreement.information_ratio(t.both[unit, b, concept], t.on[unit, b], t.area[unit, concept], t.pixels[unit])
+                agreement.information_ratio(
+                    t.both[unit, b, concept], t.on[unit, b], t.area[unit, concept], t.pixels[unit]
+                )
                 if t.both[unit, b, concept] * t.pixels[unit] > t.on[unit, b] * t.area[unit, concept]
                 and t.on[unit, b] >= agreement.LEAST_ON
                 else -1

@@ -70,7 +70,9 @@ def test_show(capsys):
 
 def test_preview_draws(capsys, tmp_path):
     out = tmp_path / "grid.png"
-    status, _, _ = call(capsys, "segmenters", "preview", "planted:1", "--segmenter", "planted", "--samples", 6, "--out", out)
+    status, _, _ = call(
+        capsys, "segmenters", "preview", "planted:1", "--segmenter", "planted", "--samples", 6, "--out", out
+    )
     assert status == 0
     with Image.open(out) as picture:
         assert picture.width > 1000

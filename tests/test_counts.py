@@ -1,6 +1,7 @@
 """The CPU kernel against the NumPy definition: bit for bit, however it is cut."""
 
 from concurrent.futures import ThreadPoolExecutor
+from itertools import pairwise
 
 import numpy as np
 import pytest
@@ -22,7 +23,7 @@ def kernel(features, labels, following, levels, concepts, cuts=(), parts=2, room
     chain = np.concatenate([labels, following])
     with ThreadPoolExecutor(parts) as pool:
         edges = [0, *cuts, len(features)]
-        for start, stop in zip(edges[:-1], edges[1:], strict=True):
+        for start, stop in pairwise(edges):
             codes = combinations.encode(chain[start : stop + 1])
             counter.reserve(len(combinations))
             counter.add(features[start:stop], codes[:-1], codes[1:], pool, parts)
@@ -143,7 +144,9 @@ def test_scaling_a_unit_by_a_power_of_two_changes_nothing(power):
 
 
 def test_combinations_are_those_of_the_pixels():
-    labels = np.random.RandomState(0).randint(0, 30_000, (2, 6, 5, 5)).astype(np.int16)  # six wide planes overflow a key
+    labels = (
+        np.random.RandomState(0).randint(0, 30_000, (2, 6, 5, 5)).astype(np.int16)
+    )  # six wide planes overflow a key
     combinations = Combinations(6, 30_001)
     codes = combinations.encode(labels)
     again = combinations.encode(labels[:1])

@@ -479,7 +479,7 @@ def test_the_catalogue_says_when_nothing_is_cached(cache, monkeypatch):
 
 @pytest.mark.usefixtures("users_cache")
 def test_the_face_generator_loads_again_without_network(digiface, monkeypatch):
-    """The session's copy came from the cache or filled it; what follows asks nobody."""
+    """The fixture's copy came from the cache or filled it; what follows asks nobody."""
     source = next(entry.source for entry in dissect.entries() if entry.name == "digiface-dcgan64")
     use(monkeypatch, lambda *args, **kwargs: pytest.fail("the network was asked"))
     assert fetch(source).stat().st_size == 14_322_251

@@ -317,7 +317,7 @@ def test_estimate_costs_nothing_on_disk(generator, segmenter, tmp_path):
     from dissect.samples import Samples
 
     job = Job(generator, segmenter, Samples(generator, seeds=range(500)), None, tmp_path / "run.h5")
-    cost = job.estimate()
+    cost = dissect.estimate(job)
     assert cost.seconds > 0
     assert cost.memory > 1_000_000
     assert cost.file > 100_000

@@ -5,7 +5,13 @@ import pytest
 
 from dissect import GanatomyError
 from dissect.levels import (
-    check_given, coarse_indices, order_statistics, pilot_pixels, pilot_samples, read_sample, tail_fractions,
+    check_given,
+    coarse_indices,
+    order_statistics,
+    pilot_pixels,
+    pilot_samples,
+    read_sample,
+    tail_fractions,
 )  # fmt: skip
 from dissect.resample import resample, taps
 
@@ -59,7 +65,12 @@ def test_reading_equals_resampling(side, size):
 
 @pytest.mark.parametrize(
     ("levels", "message"),
-    [([[1.0, 2.0]], r"expected \[3, B\]"), ([[2.0, 1.0]] * 3, "ascend"), ([[np.nan]] * 3, "NaN"), ([1.0, 2.0], "expected")],
+    [
+        ([[1.0, 2.0]], r"expected \[3, B\]"),
+        ([[2.0, 1.0]] * 3, "ascend"),
+        ([[np.nan]] * 3, "NaN"),
+        ([1.0, 2.0], "expected"),
+    ],
 )
 def test_given_levels_are_checked(levels, message):
     with pytest.raises(GanatomyError, match=message):

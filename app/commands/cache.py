@@ -24,7 +24,9 @@ def path() -> None:
 @app.command("list")
 def list_(as_json: Json = False, as_csv: Csv = False) -> None:
     """List what is in it."""
-    names = {e.source.sha256: e.name for e in dissect.entries() if isinstance(e.source, (fetch.PackageMember, fetch.Https))}
+    names = {
+        e.source.sha256: e.name for e in dissect.entries() if isinstance(e.source, (fetch.PackageMember, fetch.Https))
+    }
     files = sorted(p for p in fetch.cache_dir().glob("*/*") if p.is_file())
     rows = [{"sha256": p.name, "bytes": p.stat().st_size, "generator": names.get(p.name)} for p in files]
     show(rows, None, as_json, as_csv)

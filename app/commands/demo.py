@@ -22,7 +22,9 @@ BEST = 5  # units shown per layer
 def demo(
     folder: Annotated[Path, typer.Option(help="Where the run and the report go.")] = Path("demo"),
     samples: Annotated[int, typer.Option(help="How many images.")] = 1000,
-    serve: Annotated[bool, typer.Option("--serve/--no-serve", help="Accepted; the dashboard is not part of it yet.")] = True,
+    serve: Annotated[
+        bool, typer.Option("--serve/--no-serve", help="Accepted; the dashboard is not part of it yet.")
+    ] = True,
 ) -> None:
     """Fetch a real generator, dissect it, and write the report."""
     generator, segmenter, note = _choose()

@@ -8,7 +8,7 @@ from typing import Annotated
 import typer
 
 import segmodels
-from dissect import GanatomyError, Run
+from dissect import GanatomyError, Run, estimate
 from dissect.job import Job
 from dissect.samples import Samples, Sampling
 
@@ -18,10 +18,14 @@ from .options import Classes, Device, InputSize, Json, Model, ZDim, open_model, 
 
 def dissect(
     model: Model,
-    segmenter: Annotated[str, typer.Option(help="Catalogue name, folder, hub id, package.module:factory; a+b.")] = "colors",
+    segmenter: Annotated[
+        str, typer.Option(help="Catalogue name, folder, hub id, package.module:factory; a+b.")
+    ] = "colors",
     samples: Annotated[int, typer.Option(help="How many; seeds 0 to N - 1.")] = 1000,
     out_file: Annotated[Path, typer.Option("--out", help="The file to make; resumed if unfinished.")] = Path("run.h5"),
-    layer: Annotated[list[str] | None, typer.Option(help="A layer to dissect (repeatable); default: as recommended.")] = None,
+    layer: Annotated[
+        list[str] | None, typer.Option(help="A layer to dissect (repeatable); default: as recommended.")
+    ] = None,
     seeds: Annotated[str | None, typer.Option(help="A:B or 1,5,9 instead of --samples.")] = None,
     z: Annotated[Path | None, typer.Option(help="Explicit latents [N, z_dim], .npy or .npz (key z).")] = None,
     images: Annotated[Path | None, typer.Option(help="A folder of pictures, for a model with --input-size.")] = None,
@@ -79,15 +83,17 @@ def summarise(run: Run) -> dict:
         labels = run.layer(name).label
         layers.append(
             {
-                "layer": name, "units": len(labels), "labelled": int((labels > 0).sum()),
+                "layer": name,
+                "units": len(labels),
+                "labelled": int((labels > 0).sum()),
                 "concepts": len(set(labels[labels > 0].tolist())),
-            }  # fmt: skip
+            }
         )
     return {"file": str(run.path), "id": run.id, "samples": run.samples, "seconds": run.seconds, "layers": layers}
 
 
 def _estimate(job: Job, as_json: bool) -> None:
-    cost = job.estimate()
+    cost = estimate(job)
     facts = {
         "samples": job.plan.samples, "layers": {n: list(s) for n, s in job.shapes.items()}, "seconds": cost.seconds,
         "seconds_per_sample": cost.seconds_per_sample, "memory_bytes": cost.memory, "file_bytes": cost.file,
@@ -96,7 +102,11 @@ def _estimate(job: Job, as_json: bool) -> None:
         print_json(facts)
         return
     units = sum(s[0] for s in job.shapes.values())
-    out.print(f"{job.plan.samples} samples, {units} units in {len(job.shapes)} layers: {', '.join(job.shapes)}", markup=False)
-    out.print(f"time   about {human_seconds(cost.seconds)} ({cost.seconds_per_sample * 1e3:.0f} ms a sample)", markup=False)
+    out.print(
+        f"{job.plan.samples} samples, {units} units in {len(job.shapes)} layers: {', '.join(job.shapes)}", markup=False
+    )
+    out.print(
+        f"time   about {human_seconds(cost.seconds)} ({cost.seconds_per_sample * 1e3:.0f} ms a sample)", markup=False
+    )
     out.print(f"memory about {human_bytes(cost.memory)} beside the generator", markup=False)
     out.print(f"file   about {human_bytes(cost.file)}", markup=False)

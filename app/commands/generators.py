@@ -26,9 +26,13 @@ def list_(as_json: Json = False, as_csv: Csv = False) -> None:
         cached = source is None or (not isinstance(source, fetching.Local) and fetching.cached_path(source).is_file())
         rows.append(
             {
-                "name": entry.name, "family": entry.family, "resolution": entry.resolution, "licence": entry.licence,
-                "cached": cached, "summary": entry.summary,
-            }  # fmt: skip
+                "name": entry.name,
+                "family": entry.family,
+                "resolution": entry.resolution,
+                "licence": entry.licence,
+                "cached": cached,
+                "summary": entry.summary,
+            }
         )
     show(rows, None, as_json, as_csv)
 

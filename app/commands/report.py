@@ -16,7 +16,9 @@ from .options import RunFile
 
 def report(
     run_file: RunFile,
-    out_folder: Annotated[Path | None, typer.Option("--out", help="The folder to make [run-report beside the file].")] = None,
+    out_folder: Annotated[
+        Path | None, typer.Option("--out", help="The folder to make [run-report beside the file].")
+    ] = None,
     units: Annotated[int | None, typer.Option(help="Only the best so many units of each layer.")] = None,
 ) -> None:
     """Write the static report: an index, and a page per unit."""

@@ -22,9 +22,12 @@ def list_(as_json: Json = False, as_csv: Csv = False) -> None:
     """List the catalogue."""
     rows = [
         {
-            "name": entry.name, "concepts": entry.concepts, "planes": entry.planes, "needs_network": entry.needs_network,
+            "name": entry.name,
+            "concepts": entry.concepts,
+            "planes": entry.planes,
+            "needs_network": entry.needs_network,
             "summary": entry.summary,
-        }  # fmt: skip
+        }
         for entry in segmodels.entries()
     ]
     show(rows, None, as_json, as_csv)
@@ -48,7 +51,9 @@ def show_(
     if as_csv:
         show(rows, None, False, True)
         return
-    out.print(f"{loaded.name}: {len(rows) - 1} concepts in {loaded.planes} plane(s), {loaded.sha256[:16]}", markup=False)
+    out.print(
+        f"{loaded.name}: {len(rows) - 1} concepts in {loaded.planes} plane(s), {loaded.sha256[:16]}", markup=False
+    )
     print_table(rows)
 
 

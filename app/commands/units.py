@@ -20,7 +20,9 @@ SHOWN = (
 def units(
     run_file: RunFile,
     layer: Annotated[list[str] | None, typer.Option(help="Only this layer (repeatable).")] = None,
-    concept: Annotated[str | None, typer.Option(help="The units that agree best with this concept, whatever their own.")] = None,
+    concept: Annotated[
+        str | None, typer.Option(help="The units that agree best with this concept, whatever their own.")
+    ] = None,
     labelled: Annotated[bool, typer.Option("--labelled", help="Only units that may be called labelled.")] = False,
     top: Annotated[int | None, typer.Option(help="At most so many rows, the best first.")] = None,
     as_json: Json = False,

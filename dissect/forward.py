@@ -1,0 +1,100 @@
+"""From samples to features and labels: the forward side of the pass."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from segmodels import GanatomyError, Segmenter
+from segmodels.base import resize_labels
+
+from .accumulate import to_cpu
+from .counts import Labels
+from .generators import Generator
+from .levels import order_statistics, pilot_pixels, pilot_samples, read_sample, tail_fractions
+from .plan import Plan
+from .resample import Float32, taps
+from .samples import Samples
+
+
+@dataclass(frozen=True, eq=False)
+class Batch:
+    """One batch, on the CPU.
+
+    Attributes:
+        start: index of its first sample; seeds: int64 [N].
+        images: [N, 3, R, R]; features: layer -> float32 [N, U, h, w]; labels: int16 [N, K, H, W].
+    """
+
+    start: int
+    seeds: np.ndarray
+    images: Tensor
+    features: dict[str, Tensor]
+    labels: Labels
+
+
+@dataclass(frozen=True, eq=False)
+class Forward:
+    """Generates and segments samples.
+
+    Attributes:
+        shapes: layer -> (U, h, w), the layers to capture.
+        batch: samples in one forward pass.
+    """
+
+    generator: Generator
+    segmenter: Segmenter
+    samples: Samples
+    shapes: Mapping[str, tuple[int, int, int]]
+    batch: int
+
+    def label_size(self, largest: int) -> tuple[int, int]:
+        """Return (H, W) at which pixels are counted: the segmenter's own size, at most ``largest`` a side."""
+        labels = self.segmenter(self.generator(self.samples.codes(0, 1)), self.samples.keys[:1])
+        height, width = labels.shape[-2:]
+        if max(height, width) <= largest:
+            return height, width
+        scale = largest / max(height, width)
+        return max(1, round(height * scale)), max(1, round(width * scale))
+
+    def pilot(self, size: tuple[int, int]) -> dict[str, Float32]:
+        """Return levels [U, B] per layer: order statistics of activations at fixed pixels of the first samples."""
+        count = pilot_samples(len(self.samples))
+        pixels = pilot_pixels(count, *size)
+        values = {n: np.empty((s[0], count * len(pixels)), np.float32) for n, s in self.shapes.items()}
+        axes = {n: (taps(s[1], size[0]), taps(s[2], size[1])) for n, s in self.shapes.items()}
+        for start in range(0, count, self.batch):
+            stop = min(start + self.batch, count)
+            capture = self.generator.capture(self.samples.codes(start, stop), list(self.shapes))
+            for name, features in to_cpu(capture.features).items():
+                self._check_finite(f"layer {name!r}", features, start)
+                for index in range(stop - start):
+                    column = (start + index) * len(pixels)
+                    out = values[name][:, column : column + len(pixels)]
+                    read_sample(features[index].numpy(), *axes[name], pixels, out)
+        return {name: order_statistics(value, tail_fractions()) for name, value in values.items()}
+
+    def batches(self, plan: Plan, atom: int, size: tuple[int, int]) -> Iterator[Batch]:
+        """Generate and segment an atom, batch by batch, labels brought to ``size``."""
+        for start, stop in plan.batches(atom, self.batch):
+            capture = self.generator.capture(self.samples.codes(start, stop), list(self.shapes))
+            features = to_cpu(capture.features)
+            self._check_finite("the image", capture.images, start)
+            for name, value in features.items():
+                self._check_finite(f"layer {name!r}", value, start)
+            labels = self.segmenter(capture.images, self.samples.keys[start:stop])
+            resized = resize_labels(labels, *size).cpu().contiguous().numpy()
+            yield Batch(start, self.samples.seeds[start:stop], capture.images.cpu(), features, resized)
+
+    def _check_finite(self, what: str, values: Tensor, start: int) -> None:
+        # The sum is finite if all are, and far cheaper to take; only if it is not are the values looked at.
+        if not torch.isfinite(values.sum()) and not torch.isfinite(values).all():
+            bad = int(torch.nonzero(~torch.isfinite(values).flatten(1).all(1))[0, 0])
+            key = self.samples.keys[start + bad]
+            raise GanatomyError(
+                f"{what} holds NaN or infinite values at sample {key}; this generator cannot be counted"
+            )
