@@ -11,12 +11,13 @@ from __future__ import annotations
 
 from concurrent.futures import Executor
 from itertools import pairwise
+from typing import Any
 
 import numba
 import numpy as np
 from numpy.typing import NDArray
 
-from .resample import Float32, resample, taps
+from .resample import Float32, Taps, resample, taps
 
 GUIDE = 1024  # entries of a unit's table from activation to level
 ROOM = 64  # combinations for which there is room at first
@@ -112,34 +113,35 @@ class Counter:
 
     def __init__(self, levels: Float32, shape: tuple[int, int], size: tuple[int, int]) -> None:
         self.levels = np.ascontiguousarray(levels, np.float32)
-        self._rows, self._columns = taps(shape[0], size[0]), taps(shape[1], size[1])
+        self._axes = (*_tap_major(taps(shape[0], size[0])), *_tap_major(taps(shape[1], size[1])))
         self._low, self._scale, self._guide = _guides(self.levels)
         self._tables = self._empty(ROOM)
 
     def _empty(self, room: int) -> NDArray[np.uint32]:
         units, bins = self.levels.shape
-        return np.zeros((2, units, room, bins), np.uint32)
+        return np.zeros((2, units, room * bins), np.uint32)
 
     def reserve(self, combinations: int) -> None:
         """Make room for at least that many combinations."""
-        room = self._tables.shape[2]
-        if combinations > room:
-            grown = self._empty(max(combinations, room + room // 2))
-            grown[:, :, :room] = self._tables
+        bins = self.levels.shape[1]
+        used = self._tables.shape[2]
+        if combinations * bins > used:
+            grown = self._empty(max(combinations, used // bins * 3 // 2))
+            grown[:, :, :used] = self._tables
             self._tables = grown
 
     def add(
         self, features: Float32, real: NDArray[np.int32], chance: NDArray[np.int32], pool: Executor, parts: int
     ) -> None:
         """Count features [N, U, h, w] against combinations [N, H * W], their own and those of the next sample."""
+        bins = np.uint32(self.levels.shape[1])
+        offsets = (real.astype(np.uint32) * bins, chance.astype(np.uint32) * bins)
+        unit = (self.levels, self._low, self._scale, self._guide)
+        arguments: tuple[Any, ...] = (features, *self._axes, *unit, *offsets, *self._tables)
         jobs = [
-            pool.submit(
-                _count, features, self._rows.index, self._rows.weight, self._columns.index, self._columns.weight,
-                self.levels, self._low, self._scale, self._guide, real, chance, self._tables[0], self._tables[1],
-                start, stop,
-            )
+            pool.submit(_count, *arguments, start, stop)
             for start, stop in _ranges(len(self.levels), parts)
-        ]  # fmt: skip
+        ]
         for job in jobs:
             job.result()
 
@@ -174,12 +176,17 @@ class Counter:
             job.result()
 
 
+def _tap_major(axis: Taps) -> tuple[NDArray[np.uint32], Float32]:
+    """Return index and weight [T, out], so that a tap's entries follow each other."""
+    return np.ascontiguousarray(axis.index.T, np.uint32), np.ascontiguousarray(axis.weight.T)
+
+
 def _ranges(units: int, parts: int) -> list[tuple[int, int]]:
     edges = np.linspace(0, units, parts + 1).astype(int).tolist()
     return list(pairwise(edges))
 
 
-def _guides(levels: Float32) -> tuple[Float32, Float32, NDArray[np.int16]]:
+def _guides(levels: Float32) -> tuple[Float32, Float32, NDArray[np.uint16]]:
     """Return (lowest level, scale, table) per unit; ``table[u, i]`` levels lie surely below a value of slot i.
 
     Slots are monotone in the value, so every level in a lower slot is below it; the kernel steps over the rest.
@@ -189,7 +196,7 @@ def _guides(levels: Float32) -> tuple[Float32, Float32, NDArray[np.int16]]:
         scale = np.float32(GUIDE - 1) / (high - low)
     usable = np.isfinite(scale) & (scale > 0)
     scale = np.where(usable, scale, 0).astype(np.float32)
-    guide = np.zeros((len(levels), GUIDE), np.int16)
+    guide = np.zeros((len(levels), GUIDE), np.uint16)
     for unit in np.flatnonzero(usable):
         slot = _slots(levels[unit], low[unit], scale[unit])
         guide[unit] = np.searchsorted(slot, np.arange(GUIDE), side="left")
@@ -205,60 +212,64 @@ def _slots(values, low, scale):  # type: ignore[no-untyped-def]
     return out
 
 
+# Indices are unsigned: numba then need not ask whether one is negative, which makes the loops twice as fast.
+
+
 @numba.njit(nogil=True, cache=True)
 def _resample_row(image, y, row_index, row_weight, column_index, column_weight, row, values):  # type: ignore[no-untyped-def]
     """Write row y of the resampled image into ``values``: rows, then columns, each operation rounded."""
-    first, a = image[row_index[y, 0]], row_weight[y, 0]
-    if row_index.shape[1] == 2:
-        second, b = image[row_index[y, 1]], row_weight[y, 1]
+    first, a = image[row_index[0, y]], row_weight[0, y]
+    if row_index.shape[0] == 2:
+        second, b = image[row_index[1, y]], row_weight[1, y]
         for x in range(row.shape[0]):
             row[x] = a * first[x] + b * second[x]
     else:
         for x in range(row.shape[0]):
             row[x] = a * first[x]
-        for t in range(1, row_index.shape[1]):
-            second, b = image[row_index[y, t]], row_weight[y, t]
+        for t in range(1, row_index.shape[0]):
+            second, b = image[row_index[t, y]], row_weight[t, y]
             for x in range(row.shape[0]):
                 row[x] += b * second[x]
-    if column_index.shape[1] == 2:
+    left, left_weight = column_index[0], column_weight[0]
+    if column_index.shape[0] == 2:
+        right, right_weight = column_index[1], column_weight[1]
         for x in range(values.shape[0]):
-            left, right = row[column_index[x, 0]], row[column_index[x, 1]]
-            values[x] = column_weight[x, 0] * left + column_weight[x, 1] * right
+            values[x] = left_weight[x] * row[left[x]] + right_weight[x] * row[right[x]]
     else:
         for x in range(values.shape[0]):
-            value = column_weight[x, 0] * row[column_index[x, 0]]
-            for t in range(1, column_index.shape[1]):
-                value += column_weight[x, t] * row[column_index[x, t]]
-            values[x] = value
+            values[x] = left_weight[x] * row[left[x]]
+        for t in range(1, column_index.shape[0]):
+            for x in range(values.shape[0]):
+                values[x] += column_weight[t, x] * row[column_index[t, x]]
 
 
 @numba.njit(nogil=True, cache=True)
 def _count_row(values, level, low, scale, guide, real, chance, real_table, chance_table, where):  # type: ignore[no-untyped-def]
     """Count one row of one unit: each pixel above the lowest level, in its bin, under its two combinations."""
-    last = np.float32(GUIDE - 1)
-    kept = 0  # a list without branches: about half of the pixels stay
+    last, bins, one = np.float32(GUIDE - 1), np.uint32(level.shape[0]), np.uint32(1)
+    kept = np.uint32(0)  # a list without branches: about half of the pixels stay
     for x in range(values.shape[0]):
-        where[kept] = x
-        kept += values[x] > low
+        where[kept] = np.uint32(x)
+        kept += np.uint32(values[x] > low)
     for k in range(kept):
         x = where[k]
         value = values[x]
         at = (value - low) * scale
-        bin_ = np.int64(guide[np.int64(at) if at < last else GUIDE - 1])
-        while bin_ < level.shape[0] and value > level[bin_]:
-            bin_ += 1
+        bin_ = np.uint32(guide[np.uint32(at) if at < last else np.uint32(GUIDE - 1)])
+        while bin_ < bins and value > level[bin_]:
+            bin_ += one
         if bin_:
-            real_table[real[x], bin_ - 1] += np.uint32(1)
-            chance_table[chance[x], bin_ - 1] += np.uint32(1)
+            real_table[real[x] + bin_ - one] += one
+            chance_table[chance[x] + bin_ - one] += one
 
 
 @numba.njit(nogil=True, cache=True)
 def _count(features, row_index, row_weight, column_index, column_weight, levels, lows, scales, guides, real, chance, real_table, chance_table, start, stop):  # type: ignore[no-untyped-def]  # noqa: E501  # fmt: skip
-    """Count units start..stop-1 of a batch into tables [U, M, B]."""
-    height, width = row_index.shape[0], column_index.shape[0]
+    """Count units start..stop-1 of a batch into tables [U, M * B]; real and chance are offsets into them."""
+    height, width = row_index.shape[1], column_index.shape[1]
     row = np.empty(features.shape[3], np.float32)
     values = np.empty(width, np.float32)
-    where = np.empty(width, np.int32)
+    where = np.empty(width, np.uint32)
     for unit in range(start, stop):
         for sample in range(features.shape[0]):
             for y in range(height):
@@ -274,27 +285,28 @@ def _count(features, row_index, row_weight, column_index, column_weight, levels,
 
 @numba.njit(nogil=True, cache=True)
 def _expand(table, rows, pixels, bin_to_coarse, counts, blocks, start, stop):  # type: ignore[no-untyped-def]
-    """Add table [U, M, B] to counts [U, C, B + 1] and blocks [U, C, Q + 1]; then zero it."""
-    bins = table.shape[2]
+    """Add table [U, M * B] to counts [U, C, B + 1] and blocks [U, C, Q + 1]; then zero it."""
+    bins = counts.shape[2] - 1
+    coarse = np.empty(blocks.shape[2], np.int64)
     for unit in range(start, stop):
         for m in range(rows.shape[0]):
-            entries = table[unit, m]
-            on = np.int64(0)
+            entries = table[unit, m * bins : (m + 1) * bins]
+            coarse[:] = 0
             for b in range(bins):
-                on += entries[b]
+                coarse[bin_to_coarse[b + 1]] += entries[b]
+            on = coarse.sum()
             rest = pixels[m] - on
+            coarse[0] += rest
             for plane in range(rows.shape[1]):
                 concept = rows[m, plane]
                 if concept == 0 and plane > 0:
                     continue
                 counts[unit, concept, 0] += rest
-                blocks[unit, concept, 0] += rest
+                for q in range(coarse.shape[0]):
+                    blocks[unit, concept, q] += coarse[q]
                 if on:
                     fine = counts[unit, concept]
                     for b in range(bins):
                         fine[b + 1] += entries[b]
-                    for b in range(bins):
-                        blocks[unit, concept, bin_to_coarse[b + 1]] += entries[b]
             if on:
-                for b in range(bins):
-                    entries[b] = 0
+                entries[:] = 0
