@@ -139,7 +139,7 @@ class Counter:
         unit = (self.levels, self._low, self._scale, self._guide)
         arguments: tuple[Any, ...] = (features, *self._axes, *unit, *offsets, *self._tables)
         jobs = [
-            pool.submit(_count, *arguments, start, stop)
+            pool.submit(_count, *arguments, start, stop)  # type: ignore[call-arg]
             for start, stop in _ranges(len(self.levels), parts)
         ]
         for job in jobs:
