@@ -48,7 +48,8 @@ def estimate(job: Job) -> Estimate:
 
 def _seconds_per_sample(job: Job) -> float:
     with using_threads(job.threads):
-        size = job.forward.label_size(job.count_size)
+        forward = job.forward()
+        size = forward.label_size(job.count_size)
         count = min(2 * job.batch, job.plan.samples)
         trial = Plan(count, max(count, 2))
         # Any levels will do, if about as many pixels as usual lie above the lowest.
@@ -61,10 +62,10 @@ def _seconds_per_sample(job: Job) -> float:
             job.threads,
         )  # fmt: skip
         try:
-            count_atom(job.forward, accumulator, 0, None)  # the first time, the kernel is compiled
+            count_atom(forward, accumulator, 0, None)  # the first time, the kernel is compiled
             accumulator.atoms_done = 0
             began = time.monotonic()
-            count_atom(job.forward, accumulator, 0, None)
+            count_atom(forward, accumulator, 0, None)
             return (time.monotonic() - began) / count
         finally:
             accumulator.close()

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
+from itertools import takewhile
 
 import numpy as np
 import torch
@@ -36,6 +37,15 @@ class Batch:
     features: dict[str, Tensor]
     labels: Labels
 
+    @property
+    def bytes(self) -> int:
+        """How much memory it takes."""
+        tensors = [self.images, *self.features.values()]
+        return self.labels.nbytes + sum(t.numel() * t.element_size() for t in tensors)
+
+
+KEPT_BYTES = 256 << 20  # of the pilot's batches
+
 
 @dataclass(frozen=True, eq=False)
 class Forward:
@@ -51,6 +61,7 @@ class Forward:
     samples: Samples
     shapes: Mapping[str, tuple[int, int, int]]
     batch: int
+    _kept: dict[int, Batch] = field(default_factory=dict, repr=False)
 
     def label_size(self, largest: int) -> tuple[int, int]:
         """Return (H, W) at which pixels are counted: the segmenter's own size, at most ``largest`` a side."""
@@ -61,34 +72,44 @@ class Forward:
         scale = largest / max(height, width)
         return max(1, round(height * scale)), max(1, round(width * scale))
 
-    def pilot(self, size: tuple[int, int]) -> dict[str, Float32]:
-        """Return levels [U, B] per layer: order statistics of activations at fixed pixels of the first samples."""
-        count = pilot_samples(len(self.samples))
+    def pilot(self, plan: Plan, size: tuple[int, int]) -> dict[str, Float32]:
+        """Return levels [U, B] per layer: order statistics of activations at fixed pixels of the first samples.
+
+        The pilot's batches are those of the pass; what fits into 256 MB is kept and not generated twice.
+        """
+        count = pilot_samples(plan.samples)
         pixels = pilot_pixels(count, *size)
-        values = {n: np.empty((s[0], count * len(pixels)), np.float32) for n, s in self.shapes.items()}
+        values = {n: np.empty((s[0], count, len(pixels)), np.float32) for n, s in self.shapes.items()}
         axes = {n: (taps(s[1], size[0]), taps(s[2], size[1])) for n, s in self.shapes.items()}
-        for start in range(0, count, self.batch):
-            stop = min(start + self.batch, count)
-            capture = self.generator.capture(self.samples.codes(start, stop), list(self.shapes))
-            for name, features in to_cpu(capture.features).items():
-                self._check_finite(f"layer {name!r}", features, start)
-                for index in range(stop - start):
-                    column = (start + index) * len(pixels)
-                    out = values[name][:, column : column + len(pixels)]
+        room = KEPT_BYTES
+        for start, stop in takewhile(lambda b: b[0] < count, self._bounds(plan)):
+            batch = self._make(start, stop, size)
+            room -= batch.bytes
+            if room >= 0:
+                self._kept[start] = batch
+            for name, features in batch.features.items():
+                for index in range(min(stop, count) - start):
+                    out = values[name][:, start + index]
                     read_sample(features[index].numpy(), *axes[name], pixels, out)
-        return {name: order_statistics(value, tail_fractions()) for name, value in values.items()}
+        return {n: order_statistics(v.reshape(len(v), -1), tail_fractions()) for n, v in values.items()}
+
+    def _bounds(self, plan: Plan) -> Iterator[tuple[int, int]]:
+        return (bounds for atom in range(plan.atoms) for bounds in plan.batches(atom, self.batch))
 
     def batches(self, plan: Plan, atom: int, size: tuple[int, int]) -> Iterator[Batch]:
         """Generate and segment an atom, batch by batch, labels brought to ``size``."""
         for start, stop in plan.batches(atom, self.batch):
-            capture = self.generator.capture(self.samples.codes(start, stop), list(self.shapes))
-            features = to_cpu(capture.features)
-            self._check_finite("the image", capture.images, start)
-            for name, value in features.items():
-                self._check_finite(f"layer {name!r}", value, start)
-            labels = self.segmenter(capture.images, self.samples.keys[start:stop])
-            resized = resize_labels(labels, *size).cpu().contiguous().numpy()
-            yield Batch(start, self.samples.seeds[start:stop], capture.images.cpu(), features, resized)
+            yield self._kept.pop(start) if start in self._kept else self._make(start, stop, size)
+
+    def _make(self, start: int, stop: int, size: tuple[int, int]) -> Batch:
+        capture = self.generator.capture(self.samples.codes(start, stop), list(self.shapes))
+        features = to_cpu(capture.features)
+        self._check_finite("the image", capture.images, start)
+        for name, value in features.items():
+            self._check_finite(f"layer {name!r}", value, start)
+        labels = self.segmenter(capture.images, self.samples.keys[start:stop])
+        resized = resize_labels(labels, *size).cpu().contiguous().numpy()
+        return Batch(start, self.samples.seeds[start:stop], capture.images.cpu(), features, resized)
 
     def _check_finite(self, what: str, values: Tensor, start: int) -> None:
         # The sum is finite if all are, and far cheaper to take; only if it is not are the values looked at.

@@ -144,9 +144,8 @@ class Job:
         self.partial = out.with_name(out.name + ".partial")
         self.progress_file = out.with_name(out.name + ".partial.json")
 
-    @property
     def forward(self) -> Forward:
-        """The generating and segmenting side, at the current batch size."""
+        """Return the generating and segmenting side, at the current batch size."""
         return Forward(self.generator, self.segmenter, self.samples, self.shapes, self.batch)
 
     # -- what it is ----------------------------------------------------------------------------------------
@@ -195,7 +194,7 @@ class Job:
         if not self.out.parent.is_dir():
             raise GanatomyError(f"no such folder for the output: {self.out.parent}")
         with using_threads(self.threads):
-            size = self.forward.label_size(self.count_size)
+            size = self.forward().label_size(self.count_size)
             manifest = self.manifest(size)
             if self.out.exists():
                 return self._finished(manifest)
@@ -203,9 +202,10 @@ class Job:
             if earlier is not None:
                 manifest = self._adopt(manifest, earlier)
         with using_threads(self.threads):
-            accumulator = self._accumulator(size, earlier)
+            forward = self.forward()
+            accumulator = self._accumulator(forward, size, earlier)
             try:
-                seconds = self._loop(accumulator, manifest, earlier, progress)
+                seconds = self._loop(forward, accumulator, manifest, earlier, progress)
                 self._write(self.out, accumulator, manifest, seconds, final=True)
             finally:
                 accumulator.close()
@@ -235,13 +235,13 @@ class Job:
         self.batch, self.threads = int(theirs["batch"]), int(theirs["threads"])
         return theirs
 
-    def _accumulator(self, size: tuple[int, int], earlier: store.Reader | None) -> Accumulator:
+    def _accumulator(self, forward: Forward, size: tuple[int, int], earlier: store.Reader | None) -> Accumulator:
         if earlier is not None:
             arrays = {name: earlier.read(name) for name in earlier.names}
             levels = {name: arrays[f"layers/{name}/levels"] for name in self.layers}
         else:
             arrays = {}
-            levels = self.given or self.forward.pilot(size)
+            levels = self.given or forward.pilot(self.plan, size)
         accumulator = Accumulator(
             self.plan, self.shapes, levels, len(self.segmenter.concepts), self.segmenter.planes, size, self.keep,
             self.with_maxima, self.threads,
@@ -251,7 +251,12 @@ class Job:
         return accumulator
 
     def _loop(
-        self, accumulator: Accumulator, manifest: Manifest, earlier: store.Reader | None, progress: Progress | None
+        self,
+        forward: Forward,
+        accumulator: Accumulator,
+        manifest: Manifest,
+        earlier: store.Reader | None,
+        progress: Progress | None,
     ) -> float:
         """Count every atom that is left, writing what is finished now and then; return the seconds spent in all."""
         before = float(earlier.attributes["seconds"]) if earlier is not None else 0.0
@@ -260,7 +265,7 @@ class Job:
             progress(self.plan.bounds(accumulator.atoms_done - 1)[1], self.plan.samples)
         try:
             for atom in range(accumulator.atoms_done, self.plan.atoms):
-                count_atom(self.forward, accumulator, atom, progress)
+                count_atom(forward, accumulator, atom, progress)
                 now = time.monotonic()
                 self._report(accumulator, before + now - began)
                 if now - written > CHECKPOINT_SECONDS and atom + 1 < self.plan.atoms:

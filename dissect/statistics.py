@@ -15,6 +15,7 @@ from .resample import Float32, area_matrix, resample
 Float64 = NDArray[np.float64]
 LARGEST_STORED_MAP = 64  # the maps of the top samples are averaged down to this side at most
 CHUNK_VALUES = 1 << 23  # float64 values converted at a time
+BLOCK = 128  # units; the second moment is symmetric, and blocks below the diagonal are copies
 
 
 class Sums:
@@ -46,7 +47,7 @@ class Sums:
             chunk = features[start : start + step].reshape(-1, units, cells).transpose(0, 1)
             values = chunk.reshape(units, -1).double()
             self.feature += values.sum(1).numpy()
-            self.product += (values @ values.T).numpy()
+            _add_product(self.product, values)
             for offset, (present, share) in enumerate(shares[start : start + step]):
                 columns = values[:, offset * cells : (offset + 1) * cells]
                 self.concept[present] += (torch.from_numpy(share) @ columns.T).numpy()
@@ -71,6 +72,16 @@ class Sums:
         self.pixels = int(arrays["pixels"][0])
         for name in ("feature", "product", "concept", "weight"):
             setattr(self, name, np.array(arrays[name], np.float64))
+
+
+def _add_product(total: Float64, values: torch.Tensor) -> None:
+    """Add values @ values.T, float64 [U, n] -> [U, U], computing only the blocks on and above the diagonal."""
+    units = len(values)
+    for i in range(0, units, BLOCK):
+        rows = values[i : i + BLOCK]
+        part = (rows @ values[i:].T).numpy()
+        total[i : i + BLOCK, i:] += part
+        total[i + BLOCK :, i : i + BLOCK] += part[:, BLOCK:].T
 
 
 def concept_shares(
