@@ -4,8 +4,12 @@
 ``cli``             the command ``ganatomy``: errors become one line and an exit status
 ``commands/``       one module per group of commands
 ``console``         tables, JSON, CSV and progress bars
-``report``          the static report of a run
+``report``          the static report of a run: pages from ``templates/``
+``profiles``        what the report says of a layer and of a unit
 ``figures``         plotly figures
+``drawings``        the small SVG pictures of a unit's page
+``masks``           where a unit is on, drawn on pictures
+``folders``         report folders, whole or not at all
 ``preview``         a picture of what a segmenter sees
 ==================  ==================================================================
 """
