@@ -170,7 +170,9 @@ def _wrap(
     length = _integer(module, "z_dim", z_dim)
     if length is None:
         what = name or type(module).__name__
-        raise GanatomyError(f"{what}: say how long its latent is with z_dim= or --z-dim (input_size= for a model of pictures)")
+        raise GanatomyError(
+            f"{what}: say how long its latent is with z_dim= or --z-dim (input_size= for a model of pictures)"
+        )
     classes = _integer(module, "num_classes", num_classes) or None
     return ModuleGenerator(module, length, name=name, num_classes=classes, image_range=image_range, device=device)
 
