@@ -11,6 +11,7 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from .counts import MOST_COMBINATIONS, Combinations, Counter, Labels
+from .interrupts import undisturbed
 from .levels import coarse_indices
 from .pictures import encode_thumbnail
 from .plan import GROUPS, Plan
@@ -43,6 +44,8 @@ class LayerState:
 
 class Accumulator:
     """The state of a pass. Counts and sums change only when an atom ends; the rest does not mind repetition.
+
+    Ctrl-C waits while anything changes: what a checkpoint holds is never half changed.
 
     Args:
         plan: how the samples are cut.
@@ -82,6 +85,7 @@ class Accumulator:
         """Stop the counting threads."""
         self._pool.shutdown()
 
+    @undisturbed()
     def add(
         self, start: int, images: Tensor, features: Mapping[str, Tensor], labels: Labels, following: Labels,
         seeds: NDArray[np.int64],
@@ -124,6 +128,7 @@ class Accumulator:
         for index in np.flatnonzero(entered):
             self.thumbnails[int(seeds[index])] = encode_thumbnail(images[index].float().numpy())
 
+    @undisturbed()
     def end_atom(self) -> None:
         """Fold the finished atom into the totals."""
         self._expand()

@@ -58,6 +58,7 @@ def iou(both: NDArray, on: NDArray, area: NDArray) -> Float64:
 def information_ratio(both: NDArray, on: NDArray, area: NDArray, pixels: NDArray) -> Float64:
     """Return I(on; concept) / H(on, concept) of two indicator variables (survey Eq. 8), 0 where H is 0."""
     total = np.asarray(pixels, np.float64)
+    total = np.maximum(total, 1)  # a half without a sample: then all is 0
     p_on, p_area = on / total, area / total
     mutual, joint = np.zeros(np.shape(both)), np.zeros(np.shape(both))
     for is_on in (True, False):

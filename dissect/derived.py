@@ -3,14 +3,16 @@
 from __future__ import annotations
 
 import contextlib
-import os
 from collections.abc import Callable
 from pathlib import Path
 
 import numpy as np
 from numpy.typing import NDArray
 
+from segmodels import GanatomyError
+
 from . import agreement
+from .disk import replacing
 from .manifest import ganatomy_version
 from .store import Reader
 
@@ -94,8 +96,5 @@ class TableCache:
             return {}
 
     def _save(self, tables: Tables) -> None:
-        temporary = self.path.with_name(self.path.name + ".tmp")
-        with contextlib.suppress(OSError):  # a folder that cannot be written only costs time
-            with temporary.open("wb") as file:
-                np.savez(file, key=np.array(self._key), **tables)  # type: ignore[arg-type]
-            os.replace(temporary, self.path)
+        with contextlib.suppress(GanatomyError), replacing(self.path) as disk:  # if it cannot be, it only costs time
+            np.savez(disk, key=np.array(self._key), **tables)  # type: ignore[arg-type]

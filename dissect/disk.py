@@ -5,11 +5,15 @@ from __future__ import annotations
 import contextlib
 import errno
 import os
+import re
+import threading
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
 from segmodels import GanatomyError
+
+from .interrupts import undisturbed
 
 FULL = {errno.ENOSPC, errno.EDQUOT, errno.EFBIG}
 
@@ -100,25 +104,33 @@ class PatientFile:
 
 @contextmanager
 def replacing(path: Path) -> Iterator[PatientFile]:
-    """Write a file beside ``path`` and put it there when the block ends well.
+    """Write a file beside ``path`` and put it there when the block ends well. Ctrl-C waits until the end.
 
     Raises:
         GanatomyError: if the disk is full or the folder cannot be written; what was at ``path`` is still there.
     """
-    temporary = path.with_name(path.name + ".tmp")
-    try:
-        file = PatientFile(temporary)
+    # Two processes, or two threads, that write the same file do not write into each other's.
+    temporary = path.with_name(f"{path.name}.{threading.get_native_id()}.tmp")
+    with undisturbed():
         try:
-            yield file
+            file = PatientFile(temporary)
+            try:
+                yield file
+            finally:
+                file.finish()
+            os.replace(temporary, path)
+            _sync_folder(path.parent)
+        except OSError as error:
+            raise GanatomyError(_why(error, path)) from error
         finally:
-            file.finish()
-        os.replace(temporary, path)
-        _sync_folder(path.parent)
-    except OSError as error:
-        raise GanatomyError(_why(error, path)) from error
-    finally:
-        with contextlib.suppress(OSError):
-            temporary.unlink()
+            with contextlib.suppress(OSError):
+                temporary.unlink()
+
+
+def orphans(path: Path) -> list[Path]:
+    """Return what is left of a file that was being written when its process was killed."""
+    begun = re.compile(re.escape(path.name) + r"\.\d+\.tmp")
+    return [found for found in path.parent.iterdir() if begun.fullmatch(found.name)]
 
 
 def _sync_folder(folder: Path) -> None:

@@ -8,8 +8,11 @@ from dataclasses import dataclass
 import numpy as np
 
 from .accumulate import Accumulator
-from .job import Job, count_atom, using_threads
-from .levels import COARSE, pilot_samples
+from .counts import ROOM
+from .exactness import reproducibly
+from .forward import KEPT_BYTES
+from .job import Job, count_atom
+from .levels import COARSE, PILOT_VALUES, pilot_samples
 from .plan import GROUPS, Plan
 from .statistics import LARGEST_STORED_MAP
 
@@ -29,25 +32,30 @@ class Estimate:
 
 def estimate(job: Job) -> Estimate:
     """Time two batches, and compute from the shapes what memory and disk the whole will take; writes nothing."""
-    each, samples = _seconds_per_sample(job), job.plan.samples
+    each, samples, concepts = _seconds_per_sample(job), job.plan.samples, len(job.segmenter.concepts)
     shapes, bins = list(job.shapes.values()), job.bins() + 1
     units = sum(s[0] for s in shapes)
-    counts = units * len(job.segmenter.concepts) * (4 * bins * 8 + 2 * GROUPS * (min(COARSE, job.bins()) + 1) * 4)
+    counts = units * concepts * (4 * bins * 8 + 2 * GROUPS * (min(COARSE, job.bins()) + 1) * 4)
+    tables = 2 * units * ROOM * job.bins() * 4  # more of them if more combinations of labels occur
     sides = [(min(s[1], LARGEST_STORED_MAP), min(s[2], LARGEST_STORED_MAP)) for s in shapes]
     tops = sum(s[0] * job.keep * h * w * 2 for s, (h, w) in zip(shapes, sides, strict=True))
     moments = sum(2 * s[0] * s[0] * 8 for s in shapes)
-    batches = 2 * job.batch * sum(4 * s[0] * s[1] * s[2] for s in shapes)
-    per_sample = samples * (THUMBNAIL_BYTES + (4 * units if job.with_maxima else 0))
+    sample = sum(4 * s[0] * s[1] * s[2] for s in shapes)
+    pilot = 0 if job.given else min(KEPT_BYTES, pilot_samples(samples) * sample)
+    levels = 0 if job.given else 4 * PILOT_VALUES * (units + max(s[0] for s in shapes))  # and a layer's, sorted
+    per_sample = min(samples, units * job.keep) * THUMBNAIL_BYTES + samples * 4 * units * job.with_maxima
+    areas = samples * concepts * 8
+    counting = counts + tables + tops + moments + per_sample + areas
     return Estimate(
         seconds=each * (samples + pilot_samples(samples)),
-        memory=counts + tops + moments + batches + per_sample,
-        file=counts // COUNTS_SHRINK + tops + moments // 2 + per_sample,
+        memory=2 * job.batch * sample + pilot + max(levels, counting),
+        file=counts // COUNTS_SHRINK + tops + moments // 2 + per_sample + areas // COUNTS_SHRINK,
         seconds_per_sample=each,
     )
 
 
 def _seconds_per_sample(job: Job) -> float:
-    with using_threads(job.threads):
+    with reproducibly(job.threads):
         forward = job.forward()
         size = forward.label_size(job.count_size)
         count = min(2 * job.batch, job.plan.samples)

@@ -4,8 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import time
-from collections.abc import Callable, Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from collections.abc import Callable, Mapping, Sequence
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
@@ -20,6 +19,8 @@ from segmodels import GanatomyError, Segmenter
 from . import store
 from .accumulate import Accumulator
 from .counts import Labels
+from .disk import orphans
+from .exactness import reproducibly
 from .forward import Batch, Forward
 from .generators import Codes, Generator
 from .levels import LEVELS, TAIL_FIRST, TAIL_LAST, check_given, coarse_indices, pilot_samples
@@ -82,9 +83,16 @@ def run(
         GanatomyError: for wrong input, before anything is written; for NaN in a feature; for a full disk.
         KeyboardInterrupt: passed on after the finished atoms were written.
     """
-    sampling = Sampling(tuple(classes) if isinstance(classes, Sequence) else classes, truncation, cutoff, noise)
+    if sum(given is not None for given in (seeds, z, codes, images)) > 1:
+        raise GanatomyError("give only one of seeds=, z=, codes= and images=")
+    if codes is not None and not isinstance(codes, Codes):
+        raise GanatomyError(f"expected codes= as Codes, got {type(codes).__name__}; latents are given with z=")
+    if classes is not None:
+        plain = np.asarray(classes).tolist()
+        classes = tuple(plain) if isinstance(plain, list) else plain
+    sampling = Sampling(classes, truncation, cutoff, noise)
     if z is not None:
-        codes = generator.map(z, None if classes is None else classes, truncation, cutoff)
+        codes = generator.map(z, classes, truncation, cutoff, noise)
     if codes is None and images is None and seeds is None:
         if samples <= 0:
             raise GanatomyError(f"expected a positive number of samples, got {samples}")
@@ -118,8 +126,8 @@ class Job:
         maxima: bool = False,
     ) -> None:
         for name, value in (("batch", batch), ("threads", threads), ("count_size", count_size), ("top", top)):
-            if value is not None and value < 1:
-                raise GanatomyError(f"expected a positive {name}, got {value}")
+            if value is not None and (not isinstance(value, (int, np.integer)) or value < 1):
+                raise GanatomyError(f"expected a positive {name} (a whole number), got {value!r}")
         names = (
             [layers] if isinstance(layers, str) else list(layers if layers is not None else generator.default_layers())
         )
@@ -127,7 +135,8 @@ class Job:
             raise GanatomyError(f"{generator.name} has no default layers; name some with layers=")
         self.generator, self.segmenter, self.samples, self.out = generator, segmenter, samples, out
         self.plan = Plan.of(len(samples))
-        self.layers = {name: generator.layer(name) for name in dict.fromkeys(names)}
+        chosen = [generator.layer(name) for name in names]  # a layer may be called by its public code's name
+        self.layers = {layer.name: layer for layer in chosen}
         self.shapes = {name: (layer.channels, layer.height, layer.width) for name, layer in self.layers.items()}
         unknown = [name for name in levels or {} if name not in self.layers]
         if unknown or (levels is not None and len(levels) < len(self.layers)):
@@ -136,11 +145,13 @@ class Job:
         bins = {value.shape[1] for value in self.given.values()}
         if len(bins) > 1:
             raise GanatomyError(f"levels= must have the same number of levels for every layer, got {sorted(bins)}")
-        self.count_size = count_size or min(generator.resolution, COUNT_SIZE)
-        self.keep, self.with_maxima = min(top, len(samples)), maxima
+        self.count_size = int(count_size or 0) or min(generator.resolution, COUNT_SIZE)
+        self.keep, self.with_maxima = min(int(top), len(samples)), bool(maxima)
         self._asked = {"batch": batch, "threads": threads}
-        self.batch = min(batch or (GPU_BATCH if generator.device.type == "cuda" else CPU_BATCH), self.plan.atom)
-        self.threads = threads or torch.get_num_threads()
+        self.batch = min(
+            int(batch or 0) or (GPU_BATCH if generator.device.type == "cuda" else CPU_BATCH), self.plan.atom
+        )
+        self.threads = int(threads or 0) or torch.get_num_threads()
         self.partial = out.with_name(out.name + ".partial")
         self.progress_file = out.with_name(out.name + ".partial.json")
 
@@ -193,7 +204,7 @@ class Job:
         """Do it, or what is left of it, and return the finished run."""
         if not self.out.parent.is_dir():
             raise GanatomyError(f"no such folder for the output: {self.out.parent}")
-        with using_threads(self.threads):
+        with reproducibly(self.threads):
             size = self.forward().label_size(self.count_size)
             manifest = self.manifest(size)
             if self.out.exists():
@@ -201,17 +212,23 @@ class Job:
             earlier = store.Reader(self.partial) if self.partial.exists() else None
             if earlier is not None:
                 manifest = self._adopt(manifest, earlier)
-        with using_threads(self.threads):
+        with reproducibly(self.threads):
             forward = self.forward()
             accumulator = self._accumulator(forward, size, earlier)
             try:
-                seconds = self._loop(forward, accumulator, manifest, earlier, progress)
-                self._write(self.out, accumulator, manifest, seconds, final=True)
+                self._loop(forward, accumulator, manifest, earlier, progress)
             finally:
                 accumulator.close()
-        for leftover in (self.partial, self.progress_file):
-            leftover.unlink(missing_ok=True)
+                if not self.partial.exists():  # else it tells of a run that nobody can resume
+                    self.progress_file.unlink(missing_ok=True)
+        self._tidy()
         return Run(self.out)
+
+    def _tidy(self) -> None:
+        """Remove what the run needed only while it was unfinished, or had begun to write when it was killed."""
+        unfinished = (self.partial, self.progress_file)
+        for leftover in [*unfinished, *(path for name in (self.out, *unfinished) for path in orphans(name))]:
+            leftover.unlink(missing_ok=True)
 
     def _finished(self, manifest: Manifest) -> Run:
         run = Run(self.out)
@@ -220,6 +237,7 @@ class Job:
             raise GanatomyError(
                 f"{self.out} is another dissection ({'; '.join(others[:3])}); choose another output or remove it"
             )
+        self._tidy()  # it may have been killed between its last two steps
         return run
 
     def _adopt(self, manifest: Manifest, earlier: store.Reader) -> Manifest:
@@ -257,10 +275,14 @@ class Job:
         manifest: Manifest,
         earlier: store.Reader | None,
         progress: Progress | None,
-    ) -> float:
-        """Count every atom that is left, writing what is finished now and then; return the seconds spent in all."""
+    ) -> None:
+        """Count every atom that is left, writing what is finished now and then, and in the end the whole."""
         before = float(earlier.attributes["seconds"]) if earlier is not None else 0.0
         began = written = time.monotonic()
+
+        def write(path: Path, final: bool) -> None:
+            self._write(path, accumulator, manifest, before + time.monotonic() - began, final)
+
         if progress is not None and accumulator.atoms_done:
             progress(self.plan.bounds(accumulator.atoms_done - 1)[1], self.plan.samples)
         try:
@@ -269,13 +291,13 @@ class Job:
                 now = time.monotonic()
                 self._report(accumulator, before + now - began)
                 if now - written > CHECKPOINT_SECONDS and atom + 1 < self.plan.atoms:
-                    self._write(self.partial, accumulator, manifest, before + now - began, final=False)
+                    write(self.partial, final=False)
                     written = time.monotonic()
+            write(self.out, final=True)
         except KeyboardInterrupt:
-            if accumulator.atoms_done and accumulator.whole:
-                self._write(self.partial, accumulator, manifest, before + time.monotonic() - began, final=False)
+            if accumulator.atoms_done and accumulator.whole and not self.out.exists():
+                write(self.partial, final=False)
             raise
-        return before + time.monotonic() - began
 
     def _report(self, accumulator: Accumulator, seconds: float) -> None:
         """Leave a small file that says how far the run is, for whoever watches it."""
@@ -329,14 +351,3 @@ def count_atom(forward: Forward, accumulator: Accumulator, atom: int, progress: 
     assert first is not None
     count(waiting, first)
     accumulator.end_atom()
-
-
-@contextmanager
-def using_threads(count: int) -> Iterator[None]:
-    """Let torch use ``count`` threads within the block."""
-    before = torch.get_num_threads()
-    torch.set_num_threads(count)
-    try:
-        yield
-    finally:
-        torch.set_num_threads(before)

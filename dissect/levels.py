@@ -84,7 +84,11 @@ def read_sample(features: Float32, rows: Taps, columns: Taps, pixels: NDArray[np
 
 def check_given(levels: NDArray[np.floating] | Sequence[Sequence[float]], layer: str, units: int) -> Float32:
     """Return given levels as float32 [U, B]; GanatomyError unless they fit the layer, ascend and are finite."""
-    given = np.array(levels, np.float32)
+    try:
+        with np.errstate(over="ignore"):
+            given = np.array(levels, np.float32)
+    except (TypeError, ValueError) as error:
+        raise GanatomyError(f"levels of {layer!r}: expected numbers [{units}, B], in rows of one length") from error
     if given.ndim == 1 and len(given) == units:
         given = given[:, None]
     if given.ndim != 2 or given.shape[0] != units or given.shape[1] < 1:

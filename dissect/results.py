@@ -83,9 +83,10 @@ class LayerResult:
     def correlation(self) -> Float64:
         """Pearson correlation between units over native pixels, [U, U]; 0 for constant units."""
         covariance = self.second_moment - np.outer(self.mean, self.mean)
-        scale = np.sqrt(np.clip(np.diag(covariance), 0, None))
-        product = np.outer(scale, scale)
-        return np.divide(covariance, product, out=np.zeros_like(covariance), where=product > 1e-12)
+        variance, power = np.diag(covariance), np.diag(self.second_moment)
+        varies = variance > 1e-12 * power  # what is left of a constant unit is the rounding of its square
+        scale = np.sqrt(np.where(varies, variance, 1))
+        return np.where(np.outer(varies, varies), covariance / np.outer(scale, scale), 0.0)
 
     @property
     def maxima(self) -> NDArray[np.float32]:
@@ -256,13 +257,16 @@ class Run:
         if not self.reader.attributes.get("complete"):
             raise GanatomyError(f"{self.path} is unfinished; run the same dissect command to resume it")
         self.manifest: Manifest = self.reader.json("manifest")
-        self.id = str(self.reader.attributes["id"])
-        self.seconds = float(self.reader.attributes["seconds"])
-        self.created = str(self.reader.attributes["created"])
-        self.layers = list(self.manifest["layers"])
-        self.samples = int(self.manifest["samples"]["count"])
-        rows = (self.reader.read(f"concepts/{name}") for name in ("name", "category", "plane"))
-        self.concepts = [Concept(str(n), str(c), int(p)) for n, c, p in zip(*rows, strict=True)]
+        try:
+            self.id = str(self.reader.attributes["id"])
+            self.seconds = float(self.reader.attributes["seconds"])
+            self.created = str(self.reader.attributes["created"])
+            self.layers = list(self.manifest["layers"])
+            self.samples = int(self.manifest["samples"]["count"])
+            rows = (self.reader.read(f"concepts/{name}") for name in ("name", "category", "plane"))
+            self.concepts = [Concept(str(n), str(c), int(p)) for n, c, p in zip(*rows, strict=True)]
+        except (KeyError, TypeError, ValueError) as error:
+            raise GanatomyError(f"{self.path} is damaged: it does not say what was dissected") from error
         self.first_plane = np.array([i == 0 or c.plane == 0 for i, c in enumerate(self.concepts)])
         self._layers: dict[str, LayerResult] = {}
 

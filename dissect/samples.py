@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import hashlib
 from collections.abc import Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
+from functools import cached_property
 from pathlib import Path
 from typing import Any
 
@@ -15,8 +16,10 @@ from torch import Tensor
 from segmodels import GanatomyError
 
 from .generators import Codes, Generator, PictureModel
-from .generators.codes import check_seeds
+from .generators.codes import NO_NOISE, as_classes, check_seeds, draw
 from .pictures import list_pictures, load_picture
+
+DRAWN_AT_ONCE = 1024  # seeds whose classes and noise are drawn together: z comes with them, and need not all be kept
 
 
 @dataclass(frozen=True)
@@ -48,6 +51,7 @@ class Samples:
         self._generator = generator
         self._sampling = sampling or Sampling()
         self._codes = codes
+        self._classes: Tensor | None = None  # given ones, [N]
         self._files: list[Path] = []
         if isinstance(generator, PictureModel) != (images is not None):
             wanted = "images=FOLDER" if isinstance(generator, PictureModel) else "seeds or codes, not images="
@@ -61,6 +65,10 @@ class Samples:
             self.seeds = np.array(check_seeds(seeds if seeds is not None else ()), np.int64)
             if len(np.unique(self.seeds)) != len(self.seeds):
                 raise GanatomyError("seeds repeat; a dissection counts every sample once")
+            if self._sampling.classes is not None and generator.num_classes:
+                self._classes = as_classes(
+                    self._sampling.classes, len(self.seeds), generator.num_classes, generator.name
+                )
         self.keys: list[int] | list[str] = [p.name for p in self._files] or [int(s) for s in self.seeds]
 
     def __len__(self) -> int:
@@ -75,7 +83,7 @@ class Samples:
         if self._codes is not None:
             return self._codes[start:stop]
         s = self._sampling
-        classes = list(s.classes[start:stop]) if isinstance(s.classes, tuple) else s.classes
+        classes = s.classes if self._classes is None else self._classes[start:stop].tolist()
         seeds = [int(seed) for seed in self.seeds[start:stop]]
         return self._generator.sample(seeds, classes, s.truncation, s.cutoff, s.noise)
 
@@ -94,7 +102,7 @@ class Samples:
             described["seeds_sha256"] = hashlib.sha256(self.seeds.tobytes()).hexdigest()
         s = self._codes or self._sampling
         if not self._files:
-            described |= {"truncation": s.truncation, "cutoff": s.cutoff}
+            described |= {"truncation": float(s.truncation), "cutoff": s.cutoff}
         if self._codes is None and not self._files:
             described |= {"classes": self._sampling.classes, "noise": self._sampling.noise}
         return described
@@ -104,16 +112,33 @@ class Samples:
         arrays: dict[str, np.ndarray] = {"seed": self.seeds.astype(np.int64)}
         if self._files:
             return arrays | {"file": np.array([p.name for p in self._files], object)}
-        codes = self._codes
-        if codes is None:
-            if not self._generator.num_classes and self._sampling.noise == "const":
-                return arrays
-            codes = self.codes(0, len(self))
-            codes = replace(codes, z=None, w=None)  # these follow from the seeds
-        for name, value in (("z", codes.z), ("w", codes.w), ("class", codes.classes), ("noise_seed", codes.noise)):
+        if self._codes is None:
+            z = w = None  # these follow from the seeds
+            classes, noise = self._drawn
+        else:
+            z, w, classes, noise = self._codes.z, self._codes.w, self._codes.classes, self._codes.noise
+        for name, value in (("z", z), ("w", w), ("class", classes), ("noise_seed", noise)):
             if value is not None:
                 arrays[name] = value.numpy()
         return arrays
+
+    @cached_property
+    def _drawn(self) -> tuple[Tensor | None, Tensor | None]:
+        """Classes and noise seeds [N] as :meth:`codes` draws them from the seeds, without mapping any z."""
+        generator, mode = self._generator, self._sampling.noise
+        classes = self._classes
+        noise = torch.full((len(self),), NO_NOISE) if mode == "none" else None
+        draw_class, draw_noise = bool(generator.num_classes) and classes is None, mode == "random"
+        if draw_class or draw_noise:
+            seeds = self.seeds.tolist()
+            parts = [
+                draw(seeds[i : i + DRAWN_AT_ONCE], generator.z_dim, generator.num_classes, draw_class, draw_noise)[1:]
+                for i in range(0, len(seeds), DRAWN_AT_ONCE)
+            ]
+            drawn_classes, drawn_noise = ([v for v in column if v is not None] for column in zip(*parts, strict=True))
+            classes = torch.cat(drawn_classes) if draw_class else classes
+            noise = torch.cat(drawn_noise) if draw_noise else noise
+        return classes, noise
 
 
 def _hash_codes(codes: Codes) -> str:

@@ -131,14 +131,17 @@ class Reader:
         try:
             with h5py.File(self.path, "r") as file:
                 yield file
-        except (OSError, RuntimeError) as error:
+        except (OSError, RuntimeError, KeyError, UnicodeDecodeError) as error:
             raise GanatomyError(
                 f"{self.path} is not readable HDF5 or is damaged: {str(error).split(chr(10))[0]}"
             ) from error
 
     def json(self, name: str) -> Any:
-        """Return an attribute that was kept as JSON."""
-        return json.loads(str(self.attributes[name]))
+        """Return an attribute that was kept as JSON; GanatomyError if it is missing or damaged."""
+        try:
+            return json.loads(str(self.attributes[name]))
+        except (KeyError, ValueError) as error:
+            raise GanatomyError(f"{self.path} is damaged: its {name} cannot be read") from error
 
     def __contains__(self, name: str) -> bool:
         return name in self.names

@@ -187,6 +187,18 @@ def test_few_groups_give_no_error_and_no_label(world):
     assert not agreement.labels(h, JUDGED, floor=0).any()
 
 
+def test_an_empty_half_gives_nan_and_no_warning(world):
+    """20 samples are 10 atoms, whose groups are all even."""
+    _, _, levels, counts, chance = world
+    blocks, chance_blocks = (coarse_blocks(c, levels.shape[1]) for c in (counts, chance))
+    blocks[1::2] = 0
+    chance_blocks[1::2] = 0
+    h = agreement.held_out(blocks, chance_blocks, FIRST, JUDGED)
+    assert h.groups == 10
+    assert np.isnan(h.iou).all()
+    assert not agreement.labels(h, JUDGED, floor=0).any()
+
+
 def test_p_values():
     p = agreement.one_sided_p(np.array([0.1, -0.1, 0.1, 0.0, np.nan]), np.array([0.05, 0.05, 0.0, 0.0, 0.1]), 20)
     assert p[0] == pytest.approx(stats.t.sf(2, 19))

@@ -1,6 +1,7 @@
 """The pass: the same bits again, resumed, in other batches and threads; refusals that lose nothing."""
 
 import json
+import signal
 import subprocess
 import sys
 import textwrap
@@ -13,9 +14,12 @@ from torch import nn
 
 import dissect
 import segmodels
-from dissect import GanatomyError
+from dissect import GanatomyError, statistics, store
+from dissect.accumulate import Accumulator
 from dissect.counts import count_reference
+from dissect.exactness import reproducibly
 from dissect.generators.planted_truth import bilinear
+from dissect.samples import Samples, Sampling
 
 N = 60
 
@@ -75,6 +79,65 @@ def test_resumed_is_identical(finished, generator, segmenter, tmp_path, stops):
     assert seen[0] >= stops[-1] - 3  # finished atoms were not computed again
     assert differing(finished.path, run.path) == []
     assert [p.name for p in tmp_path.iterdir()] == ["run.h5"]
+
+
+@pytest.mark.skipif(sys.platform == "win32", reason="needs POSIX signals")
+@pytest.mark.parametrize(
+    ("owner", "name", "call"),
+    [(statistics, "_half", 90), (statistics.Sums, "merge", 8), (Accumulator, "_expand", 4), (store, "_dataset", 3)],
+    ids=["top samples", "merging an atom", "expanding an atom", "writing"],
+)
+def test_interrupt_waits_for_what_must_not_be_cut(
+    finished, generator, segmenter, tmp_path, monkeypatch, owner, name, call
+):
+    """Ctrl-C in the middle of a change: the change is completed, and only then may a checkpoint hold it."""
+    real, calls = getattr(owner, name), []
+
+    def interrupted(*arguments):
+        calls.append(name)
+        if len(calls) == call:
+            signal.raise_signal(signal.SIGINT)
+        return real(*arguments)
+
+    out = tmp_path / "run.h5"
+    with monkeypatch.context() as patch:
+        patch.setattr(owner, name, interrupted)
+        with pytest.raises(KeyboardInterrupt):
+            dissect.run(generator, segmenter, samples=N, out=out, maxima=True)
+    assert len(calls) >= call
+    assert signal.getsignal(signal.SIGINT) is signal.default_int_handler
+    assert out.exists() == (owner is store)
+    run = dissect.run(generator, segmenter, samples=N, out=out, maxima=True)
+    assert differing(finished.path, run.path) == []
+    assert [p.name for p in tmp_path.iterdir()] == ["run.h5"]
+
+
+def test_interrupt_before_the_final_write_loses_nothing(finished, generator, segmenter, tmp_path, monkeypatch):
+    real, out = store.write, tmp_path / "run.h5"
+
+    def interrupted(path, *arguments):
+        if path == out:
+            raise KeyboardInterrupt
+        real(path, *arguments)
+
+    with monkeypatch.context() as patch:
+        patch.setattr(store, "write", interrupted)
+        with pytest.raises(KeyboardInterrupt):
+            dissect.run(generator, segmenter, samples=N, out=out, maxima=True)
+    seen = []
+    run = dissect.run(generator, segmenter, samples=N, out=out, maxima=True, progress=lambda d, t: seen.append(d))
+    assert seen == [N]
+    assert differing(finished.path, run.path) == []
+
+
+def test_what_a_killed_run_left_is_removed(generator, segmenter, tmp_path):
+    out = tmp_path / "run.h5"
+    left = ["run.h5.partial", "run.h5.partial.json", "run.h5.77.tmp", "run.h5.partial.77.tmp"]
+    dissect.run(generator, segmenter, ["layer1"], samples=20, out=out)
+    for name in (*left, "run.h5.mine.tmp"):
+        (tmp_path / name).write_bytes(b"x")
+    dissect.run(generator, segmenter, ["layer1"], samples=20, out=out)
+    assert sorted(p.name for p in tmp_path.iterdir()) == ["run.h5", "run.h5.mine.tmp"]
 
 
 def test_resumed_run_keeps_its_batch_size(generator, segmenter, tmp_path):
@@ -212,6 +275,14 @@ def test_classes_and_pictures(tmp_path):
     one = dissect.run(dissect.load(Conditional()), Bands(), samples=12, out=tmp_path / "one.h5", classes=2)
     assert set(datasets(one.path)["samples/class"]) == {2}
 
+    each = dissect.run(
+        dissect.load(Conditional()), Bands(), samples=12, out=tmp_path / "each.h5", classes=np.arange(12) % 3
+    )
+    assert datasets(each.path)["samples/class"].tolist() == [0, 1, 2] * 4
+    for classes, message in (([0] * 11, "12 samples but 11 classes"), ([0] * 11 + [3], "must be 0..2"), ("x", "integ")):
+        with pytest.raises(GanatomyError, match=message):
+            dissect.run(dissect.load(Conditional()), Bands(), samples=12, out=tmp_path / "none.h5", classes=classes)
+
     from PIL import Image
 
     folder = tmp_path / "pictures"
@@ -234,6 +305,11 @@ def test_classes_and_pictures(tmp_path):
         ({"samples": 3}, "at least 4"),
         ({"layers": ["layr1"]}, "unknown layer 'layr1'; nearest: layer"),
         ({"batch": 0}, "positive batch"),
+        ({"batch": 2.5}, "positive batch"),
+        ({"seeds": range(9), "z": np.zeros((9, 64))}, "give only one of"),
+        ({"codes": np.zeros((9, 64))}, "expected codes= as Codes, got ndarray"),
+        ({"z": np.zeros((9, 64)), "noise": "random"}, "have no seeds"),
+        ({"layers": ["layer1"], "levels": {"layer1": [[1.0], [1.0, 2.0]]}}, "rows of one length"),
         ({"seeds": [1, 1, 2, 3]}, "seeds repeat"),
         ({"truncation": 0.5}, "no truncation"),
         ({"classes": 1}, "no classes"),
@@ -269,7 +345,15 @@ def test_nan_is_refused(tmp_path, where, message):
 
     with pytest.raises(GanatomyError, match=f"{message} or infinite values at sample"):
         dissect.run(dissect.load(Broken(), z_dim=2), Bands(), samples=30, out=tmp_path / "run.h5")
-    assert not (tmp_path / "run.h5").exists()
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_numpy_numbers_are_numbers(generator, segmenter, tmp_path):
+    options = {"batch": 4, "threads": 1, "count_size": 32, "top": 3, "truncation": 1.0}
+    plain = dissect.run(generator, segmenter, ["layer1"], samples=20, out=tmp_path / "a.h5", **options)
+    given = {name: np.int64(value) for name, value in options.items()}
+    other = dissect.run(generator, segmenter, ["layer1"], samples=np.int64(20), out=tmp_path / "b.h5", **given)
+    assert other.id == plain.id
 
 
 @pytest.mark.skipif(sys.platform == "win32", reason="needs POSIX file size limits")
@@ -314,7 +398,6 @@ def test_progress_file_tells_how_far(generator, segmenter, tmp_path):
 
 def test_estimate_costs_nothing_on_disk(generator, segmenter, tmp_path):
     from dissect.job import Job
-    from dissect.samples import Samples
 
     job = Job(generator, segmenter, Samples(generator, seeds=range(500)), None, tmp_path / "run.h5")
     cost = dissect.estimate(job)
@@ -323,3 +406,35 @@ def test_estimate_costs_nothing_on_disk(generator, segmenter, tmp_path):
     assert cost.file > 100_000
     assert job.plan.samples == 500
     assert list(tmp_path.iterdir()) == []
+
+
+@pytest.mark.parametrize(("noise", "given"), [("const", None), ("random", None), ("none", None), ("random", 2)])
+def test_classes_and_noise_are_drawn_without_mapping(noise, given, monkeypatch):
+    """A mapping network must not run over every sample only to learn what the seeds say."""
+    generator = dissect.load("planted:3")
+    generator.num_classes = 5
+    monkeypatch.setattr("dissect.samples.DRAWN_AT_ONCE", 3)
+    samples = Samples(generator, seeds=range(7, 15), sampling=Sampling(given, noise=noise))
+    codes = samples.codes(0, 8)
+    monkeypatch.setattr(type(generator), "map", None)
+    arrays = samples.arrays()
+    assert arrays["class"].tolist() == codes.classes.tolist()
+    assert ("noise_seed" in arrays) == (codes.noise is not None)
+    if codes.noise is not None:
+        assert arrays["noise_seed"].tolist() == codes.noise.tolist()
+        assert arrays["noise_seed"].dtype == codes.noise.numpy().dtype
+    assert not {"z", "w"} & set(arrays)
+
+
+def test_torch_rounds_alike_within_a_run():
+    cudnn, before = torch.backends.cudnn, torch.get_float32_matmul_precision()
+    outside = (cudnn.allow_tf32, cudnn.benchmark, cudnn.deterministic)
+    torch.set_float32_matmul_precision("high")
+    try:
+        with reproducibly(1):
+            assert (cudnn.allow_tf32, cudnn.benchmark, cudnn.deterministic) == (False, False, True)
+            assert torch.get_float32_matmul_precision() == "highest"
+        assert torch.get_float32_matmul_precision() == "high"
+        assert (cudnn.allow_tf32, cudnn.benchmark, cudnn.deterministic) == outside
+    finally:
+        torch.set_float32_matmul_precision(before)

@@ -1,12 +1,16 @@
 """Files: what is refused, what is found to be damaged, what a run reads back."""
 
+import json
+import signal
+import sys
+
 import h5py
 import numpy as np
 import pytest
 
 import dissect
 import segmodels
-from dissect import GanatomyError
+from dissect import GanatomyError, store
 from dissect.disk import PatientFile, replacing
 
 
@@ -48,6 +52,34 @@ def test_other_hdf5_and_newer_versions(run, tmp_path):
     with h5py.File(path, "r+") as file:
         file.attrs["version"] = 99
     with pytest.raises(GanatomyError, match="format version 99"):
+        dissect.open(path)
+
+
+@pytest.mark.parametrize("name", ["version", "manifest", "id", "seconds", "created"])
+def test_missing_attributes_are_told_in_a_line(run, tmp_path, name):
+    path = copy(run, tmp_path)
+    with h5py.File(path, "r+") as file:
+        del file.attrs[name]
+    with pytest.raises(GanatomyError, match="is damaged") as caught:
+        dissect.open(path)
+    assert "\n" not in str(caught.value)
+
+
+@pytest.mark.parametrize("change", [lambda m: "{", lambda m: json.dumps({"layers": {}}), lambda m: "[]"])
+def test_damaged_manifests_are_told_in_a_line(run, tmp_path, change):
+    path = copy(run, tmp_path)
+    with h5py.File(path, "r+") as file:
+        file.attrs["manifest"] = change(file.attrs["manifest"])
+    with pytest.raises(GanatomyError, match="is damaged"):
+        dissect.open(path)
+
+
+def test_text_that_is_no_utf8_is_told_in_a_line(run, tmp_path):
+    path = copy(run, tmp_path)
+    with h5py.File(path, "r+") as file:
+        del file["concepts/name"]
+        file.create_dataset("concepts/name", data=[b"\xff"] * 13, dtype=h5py.string_dtype())
+    with pytest.raises(GanatomyError, match="is damaged"):
         dissect.open(path)
 
 
@@ -110,6 +142,25 @@ def test_cache_gives_the_same_numbers_and_is_disposable(run):
     arrays["layer1/iou"] = arrays["layer1/iou"] + 1
     np.savez(cache, **arrays)  # another run's numbers are not believed
     assert np.array_equal(iou, dissect.open(run.path).layer("layer1").iou, equal_nan=True)
+
+
+def test_a_cache_that_cannot_be_written_leaves_nothing(run, tmp_path):
+    path = copy(run, tmp_path)
+    (tmp_path / "copy.cache.npz").mkdir()
+    iou = dissect.open(path).layer("layer1").iou
+    assert np.array_equal(iou, run.layer("layer1").iou, equal_nan=True)
+    assert sorted(p.name for p in tmp_path.iterdir()) == ["copy.cache.npz", "copy.h5"]
+
+
+def test_correlation_of_constant_units_is_zero(run):
+    L = dissect.open(run.path).layer("layer1")
+    state = np.random.RandomState(0)
+    maps = state.randn(4, 500) * np.array([[0], [0], [1e-7], [30]]) + np.array([[1234.567], [0], [0], [900]])
+    maps[3] += maps[2] * 4e8
+    L.mean, L.second_moment = maps.mean(1), maps @ maps.T / 500
+    expected = np.zeros((4, 4))
+    expected[2:, 2:] = np.corrcoef(maps[2:])
+    assert np.allclose(L.correlation, expected, atol=1e-6)
 
 
 def test_results_read_well(run):
@@ -179,3 +230,48 @@ def test_replacing_keeps_the_old_file_on_failure(tmp_path):
     with replacing(path) as file:
         file.write(b"new")
     assert path.read_bytes() == b"new"
+
+
+@pytest.mark.skipif(sys.platform == "win32", reason="needs POSIX signals")
+@pytest.mark.parametrize("call", [1, 3, 9, 25])
+def test_interrupt_while_hdf5_writes(tmp_path, monkeypatch, call):
+    """HDF5 calls back into Python, where a KeyboardInterrupt would be swallowed, or crash the process."""
+    real, calls, path = PatientFile.write, [], tmp_path / "x.h5"
+
+    def interrupted(self, data):
+        calls.append(len(data))
+        if len(calls) == call:
+            signal.raise_signal(signal.SIGINT)
+        return real(self, data)
+
+    monkeypatch.setattr(PatientFile, "write", interrupted)
+    counts = np.random.RandomState(0).randint(0, 9, (2, 64, 49, 13))
+    with pytest.raises(KeyboardInterrupt):
+        store.write(path, {"complete": True}, {"layers/a/counts": counts, "layers/b/counts": counts})
+    assert len(calls) >= call
+    assert [p.name for p in tmp_path.iterdir()] == ["x.h5"]
+    assert np.array_equal(store.Reader(path).read("layers/b/counts"), counts)
+
+
+def test_two_writers_do_not_meet(tmp_path):
+    """Two threads or processes that write one file at once: either is whole, the last one stays."""
+    import threading
+
+    path, begun, go_on = tmp_path / "x", threading.Event(), threading.Event()
+
+    def other():
+        with replacing(path) as file:
+            file.write(b"other")
+            begun.set()
+            go_on.wait(10)
+
+    thread = threading.Thread(target=other)
+    thread.start()
+    begun.wait(10)
+    with replacing(path) as file:
+        file.write(b"mine, longer")
+    assert path.read_bytes() == b"mine, longer"
+    go_on.set()
+    thread.join()
+    assert path.read_bytes() == b"other"
+    assert [p.name for p in tmp_path.iterdir()] == ["x"]
