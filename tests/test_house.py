@@ -23,7 +23,8 @@ def test_imports_go_one_way(package, path):
     later = set(ORDER[ORDER.index(package) + 1 :])
     names = set(imported(path))
     assert not names & later
-    assert "h5py" not in names or path.name == "store.py"
+    assert "h5py" not in names or path.name in {"store.py", "hdf5_child.py"}
+    assert not names & {"pickle", "dill", "joblib"} or path.name == "passive.py"
 
 
 @pytest.mark.parametrize(("package", "path"), MODULES, ids=lambda x: x.name if isinstance(x, Path) else "")
@@ -33,6 +34,7 @@ def test_nothing_is_unpickled_or_evaluated(package, path):
             name = node.func.attr if isinstance(node.func, ast.Attribute) else getattr(node.func, "id", "")
             owner = getattr(getattr(node.func, "value", None), "id", "")
             assert (owner, name) not in {("pickle", "load"), ("pickle", "loads")}
+            assert name not in {"Unpickler", "_Unpickler", "find_class"} or path.name == "passive.py"
             assert not (isinstance(node.func, ast.Name) and name in {"eval", "exec"})
             keywords = {k.arg: getattr(k.value, "value", None) for k in node.keywords}
             if (owner, name) == ("torch", "load"):

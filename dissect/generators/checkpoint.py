@@ -1,32 +1,76 @@
-"""Reading checkpoints without running a byte of them; the format is recognised from the content."""
+"""Reading checkpoints without running a byte of them; the format is recognised from the content.
+
+No pickle of a checkpoint is ever run, and no library that would run one is asked: ``formats/`` walks every kind of
+file itself and finds where each tensor's numbers are. The same walk tells ``write_copy`` which bytes to replace.
+"""
 
 from __future__ import annotations
 
 import hashlib
-import pickle
-import re
-import struct
-import warnings
-import zipfile
+import os
+import shutil
+import tempfile
 from collections.abc import Iterable, Mapping
+from dataclasses import dataclass
 from pathlib import Path
 
+import numpy as np
 import torch
 from torch import Tensor
 
 from segmodels import GanatomyError
-from segmodels.files import one_line
+from segmodels.files import BLOCK, one_line
 
-# Where training scripts put the generator inside a checkpoint; tried in this order after the top level.
-CONTAINERS = (
-    "g_ema", "G_ema", "netG_ema", "netG_state_dict", "netG", "generator", "G", "state_dict",
-    "model_state_dict", "generator_state_dict", "params_ema", "params", "model",
-)  # fmt: skip
-MAX_HEADER = 100 * 1024 * 1024  # bytes of JSON that a safetensors header may have
-# Tied weights are stored once, so tensors may hold somewhat more than their file, but a few bytes on disk must not
-# become terabytes (a stride of 0, a storage that is claimed but not there, a tensor without storage).
-MAX_GROWTH = 4
-MAX_GROWTH_FREE = 1 << 20  # bytes below which growth does not matter
+from .formats import hdf5, networks, openvino, pickles, safe, torch_legacy, torch_zip
+from .formats.names import Record
+from .formats.networks import CONTAINERS, Contents
+from .formats.openvino import Graph, Node
+from .formats.passive import measure
+from .formats.stored import FormatError, Reader, StoredTensor, holds, write
+
+__all__ = ["CONTAINERS", "Checkpoint", "Graph", "Node", "Record", "StoredNetwork"]
+
+OPENVINO = "openvino"
+IN_MEMORY = ("hdf5", "tensorflow pickle")  # kinds whose numbers are not in the file as they are
+
+
+@dataclass(frozen=True, eq=False)
+class StoredNetwork:
+    """One network found in a checkpoint: tensors under the file's own names, and what the file says about it.
+
+    Attributes:
+        where: the key that holds it ("G_ema", "g_ema", "Gs"); "" for the top level of the file.
+        prefix: what was cut off every key: "module." or "".
+        tensors: plain contiguous CPU tensors, each with its own memory, in the stored type.
+        class_name: the recorded class or function: "Generator", "G_style"; None where nothing is recorded.
+        arguments: the recorded constructor arguments as plain values; without a name under "*".
+        beside: the other top-level entries of the file: tensors, plain values, dicts, ``Record``.
+    """
+
+    where: str
+    prefix: str
+    tensors: dict[str, Tensor]
+    class_name: str | None
+    arguments: Mapping[str, object]
+    beside: Mapping[str, object]
+
+
+@dataclass(frozen=True, eq=False)
+class Checkpoint:
+    """What was read from a file.
+
+    Attributes:
+        path: the file, or the folder of an OpenVINO model.
+        sha256: of the file; of the lines "name sha256" of the files, sorted, where they are several.
+        format: "torch zip", "torch legacy", "safetensors", "nvidia pickle", "tensorflow pickle", "pickle" (of arrays),
+            "hdf5" or "openvino".
+        networks: every one found, the likeliest generator first.
+    """
+
+    path: Path
+    sha256: str
+    format: str
+    networks: tuple[StoredNetwork, ...]
 
 
 def sha256_of(path: Path) -> str:
@@ -43,106 +87,196 @@ def shown(keys: Iterable[object], count: int = 3) -> str:
     return ", ".join(clean) + more
 
 
-def read(path: Path) -> tuple[Mapping[str, object], str]:
-    """Return (contents, SHA-256) of a checkpoint.
+def read(path: Path) -> Checkpoint:
+    """Return what a checkpoint holds.
 
-    Torch zips and legacy torch pickles are read with ``weights_only=True``, safetensors by its own library.
+    Args:
+        path: a file; for OpenVINO the ``.xml``, the ``.bin``, or a folder of such pairs.
 
     Raises:
-        GanatomyError: for an unknown format, a damaged file, or a pickle that asks for anything but tensors.
+        GanatomyError: in one line, for an unknown format, a damaged file, and a pickle that asks for anything but
+            tensors and plain values.
     """
-    if path.is_dir():
-        raise GanatomyError(f"{path} is a folder, expected a checkpoint file")
-    if not path.is_file():
-        raise GanatomyError(f"no such checkpoint: {path}")
+    files = _files(path)
     try:
-        with path.open("rb") as file:
-            head = file.read(16)
-        digest = sha256_of(path)
+        digest = _digest(files)
+        with Reader(files[0].parent if len(files) > 1 else path, _size(files)) as reader:
+            contents = _walk(path, files, reader)
+            made = [
+                StoredNetwork(
+                    found.where,
+                    found.prefix,
+                    {key: reader.tensor(tensor) for key, tensor in found.tensors.items()},
+                    found.class_name,
+                    found.arguments,
+                    contents.beside,
+                )
+                for found in contents.found
+            ]
+    except GanatomyError:
+        raise
     except OSError as error:
         raise GanatomyError(f"cannot read {path}: {error.strerror or one_line(error)}") from error
-    if len(head) < 16:
-        raise GanatomyError(f"{path.name} has only {len(head)} bytes, expected a checkpoint")
-    if head[:2] == b"PK":
-        _check_zip(path)
-        contents = _read_torch(path)
-    elif head[:1] == b"\x80":
-        contents = _read_torch(path)
-    elif head[8:9] == b"{":
-        contents = _read_safetensors(path, struct.unpack("<Q", head[:8])[0])
-    else:
-        raise GanatomyError(f"{path.name}: not a torch or safetensors file (it begins with {head[:4]!r})")
-    if not isinstance(contents, Mapping):
-        raise GanatomyError(f"{path.name} holds a {type(contents).__name__}, expected a state dict")
-    return contents, digest
+    except FormatError as error:
+        raise GanatomyError(f"{path.name}: {one_line(error)}") from error
+    except Exception as error:  # what a damaged file makes of the machine that walks it
+        raise GanatomyError(f"{path.name}: damaged or not a checkpoint: {one_line(error)}") from error
+    if not made:
+        raise GanatomyError(f"{path.name}: holds no tensors, expected a state dict")
+    return Checkpoint(path, digest, contents.format, tuple(made))
 
 
-def _check_zip(path: Path) -> None:
-    """Refuse archives that would unpack to more than they are; ``torch.save`` never compresses."""
-    try:
-        with zipfile.ZipFile(path) as archive:
-            records = archive.infolist()
-    except Exception as error:  # the reader raises many kinds on damaged archives
-        raise GanatomyError(f"{path.name}: damaged or not a torch checkpoint: {one_line(error)}") from error
-    if any(record.compress_type != zipfile.ZIP_STORED for record in records):
-        raise GanatomyError(f"{path.name}: refused, it is a compressed archive; torch checkpoints are not compressed")
-    if sum(record.file_size for record in records) > path.stat().st_size:
-        raise GanatomyError(f"{path.name}: refused, its records claim more bytes than the file has")
-
-
-def _read_torch(path: Path) -> object:
-    try:
-        with warnings.catch_warnings():
-            warnings.simplefilter("ignore")  # about pickle protocols: nothing that a user could act on
-            return torch.load(path, map_location="cpu", weights_only=True)
-    except pickle.UnpicklingError as error:
-        asked = re.search(r"GLOBAL (\S+)", str(error))
-        wants = f" (it asks for {shown([asked[1]])})" if asked else ""
-        reason = f"refused, this pickle is damaged or holds more than tensors{wants}; nothing was run"
-        raise GanatomyError(f"{path.name}: {reason}") from error
-    except Exception as error:  # the reader raises many kinds on damaged files
-        raise GanatomyError(f"{path.name}: damaged or not a torch checkpoint: {one_line(error)}") from error
-
-
-def _read_safetensors(path: Path, header: int) -> dict[str, Tensor]:
-    from safetensors.torch import load_file
-
-    if header > min(MAX_HEADER, path.stat().st_size - 8):
-        raise GanatomyError(f"{path.name}: damaged safetensors file, its header claims {header} bytes")
-    try:
-        return load_file(path)
-    except Exception as error:  # SafetensorError and whatever torch says to a shape or type it does not know
-        raise GanatomyError(f"{path.name}: damaged safetensors file: {one_line(error)}") from error
-
-
-def candidates(contents: Mapping[str, object]) -> list[dict[str, Tensor]]:
-    """Return the state dicts that a checkpoint may mean, the likeliest first, ``module.`` prefixes removed."""
-    found = [contents, *(contents[key] for key in CONTAINERS if key in contents)]
-    dicts = []
-    for value in found:
-        if isinstance(value, Mapping) and value and all(isinstance(v, Tensor) for v in value.values()):
-            keys = [str(key) for key in value]
-            prefix = "module." if all(key.startswith("module.") for key in keys) else ""
-            # torch.detach gives a plain tensor, whatever the file made of it.
-            plain = [torch.detach(tensor) for tensor in value.values()]
-            dicts.append({key.removeprefix(prefix): tensor for key, tensor in zip(keys, plain, strict=True)})
-    return dicts
-
-
-def check(tensors: Mapping[str, Tensor], path: Path) -> None:
-    """Refuse tensors that are not plain numbers of about the file's size, or not finite in float32.
+def check(network: StoredNetwork, checkpoint: Checkpoint) -> None:
+    """Refuse a network that is not finite in float32. (A file may hold another that has exploded.)
 
     Raises:
         GanatomyError: naming the first tensor at fault.
     """
-    total = 0
-    for key, tensor in tensors.items():
-        plain = tensor.layout == torch.strided and tensor.device.type == "cpu" and not tensor.is_quantized
-        if not plain or tensor.is_complex() or tensor.is_nested:
-            raise GanatomyError(f"{path.name}: {shown([key])} is not a plain tensor of real numbers")
-        total += tensor.numel() * tensor.element_size()
-    if total > max(MAX_GROWTH * path.stat().st_size, MAX_GROWTH_FREE):
-        raise GanatomyError(f"{path.name}: refused, its tensors claim {total} bytes, far more than the file has")
-    for key, tensor in tensors.items():
+    for key, tensor in network.tensors.items():
         if tensor.is_floating_point() and not torch.isfinite(tensor.float()).all():
-            raise GanatomyError(f"{path.name}: {shown([key])} holds NaN or infinite values")
+            raise GanatomyError(f"{checkpoint.path.name}: {shown([key])} holds NaN or infinite values")
+
+
+def write_copy(checkpoint: Checkpoint, network: StoredNetwork, replaced: Mapping[str, Tensor], out: Path) -> None:
+    """Write a copy of a checkpoint in which only the bytes of the named tensors differ.
+
+    Args:
+        checkpoint, network: as ``read`` returned them.
+        replaced: name in ``network.tensors`` -> values of the same shape; they are cast to the stored type.
+        out: a file; a folder for OpenVINO. Replaced if it exists.
+
+    Raises:
+        GanatomyError: if the file is not the one that was read, holds compressed or converted numbers, or the values
+            do not fit; nothing is written then.
+    """
+    path = checkpoint.path
+    if checkpoint.format in IN_MEMORY:
+        kind = "HDF5 file" if checkpoint.format == "hdf5" else "TensorFlow pickle"
+        raise GanatomyError(f"{path.name}: a {kind} cannot be changed in place; convert it to safetensors instead")
+    for key, values in replaced.items():
+        if key not in network.tensors:
+            raise GanatomyError(f"{path.name}: no tensor {shown([key])} in its network {network.where!r}")
+        if values.shape != network.tensors[key].shape:
+            wanted = list(network.tensors[key].shape)
+            raise GanatomyError(f"{path.name}: {shown([key])} is {wanted}, got values of {list(values.shape)}")
+    files = _files(path)
+    try:
+        if _digest(files) != checkpoint.sha256:
+            raise GanatomyError(f"{path.name} is not the file that was read: it has changed since")
+        _write(checkpoint, network, replaced, files, out)
+    except OSError as error:
+        raise GanatomyError(f"cannot write {out}: {error.strerror or one_line(error)}") from error
+    except FormatError as error:
+        raise GanatomyError(f"{path.name}: {one_line(error)}") from error
+
+
+def _write(
+    checkpoint: Checkpoint, network: StoredNetwork, replaced: Mapping[str, Tensor], files: list[Path], out: Path
+) -> None:
+    folder = checkpoint.format == OPENVINO
+    with Reader(files[0].parent if folder else checkpoint.path, _size(files)) as reader:
+        contents = _walk(checkpoint.path, files, reader)
+    places = next(found.tensors for found in contents.found if found.where == network.where)
+    if any(places[key].storage.offset is None for key in replaced):
+        raise FormatError("its numbers cannot be changed in place; convert it to safetensors instead")
+    out.parent.mkdir(parents=True, exist_ok=True)
+    if folder:
+        out.mkdir(exist_ok=True)
+    copies: dict[Path, Path] = {}
+    try:
+        for file in files:
+            here = {key: value for key, value in replaced.items() if places[key].storage.file in ("", file.name)}
+            target = out / file.name if folder else out
+            copies[target] = _patched(file, target, here, places, checkpoint.format)
+        for target, copy in copies.items():
+            copy.replace(target)
+    finally:
+        for copy in copies.values():
+            copy.unlink(missing_ok=True)
+
+
+def _patched(
+    source: Path, target: Path, replaced: Mapping[str, Tensor], places: Mapping[str, StoredTensor], kind: str
+) -> Path:
+    """Return a copy of a file, beside its target, with the values and their checksums written into it."""
+    handle, name = tempfile.mkstemp(dir=target.parent, prefix=f".{target.name}.")
+    try:
+        with open(handle, "r+b") as copy, source.open("rb") as original:
+            shutil.copyfileobj(original, copy, BLOCK)
+            copy.flush()
+            if replaced:
+                memory = np.memmap(copy, np.uint8, "r+")
+                for key, values in replaced.items():
+                    write(places[key], values, memory)
+                for key, values in replaced.items():
+                    if not holds(places[key], values, memory):
+                        raise FormatError(f"{shown([key])} shares numbers with a tensor that is given other ones")
+                if kind == "torch zip":
+                    torch_zip.update_checksums(source, memory)
+                memory.flush()
+            Path(name).chmod(source.stat().st_mode & 0o666 | 0o600)
+            os.fsync(copy.fileno())
+    except BaseException:
+        Path(name).unlink(missing_ok=True)
+        raise
+    return Path(name)
+
+
+def _files(path: Path) -> list[Path]:
+    """Return the files of a checkpoint."""
+    if not path.is_dir() and not path.is_file():
+        raise GanatomyError(f"no such checkpoint: {path}")
+    try:
+        files = openvino.pairs(path)
+        if not files and path.is_dir():
+            raise GanatomyError(f"{path} is a folder, expected a checkpoint file")
+        return files or [path]
+    except FormatError as error:
+        raise GanatomyError(f"{path.name}: {error}") from error
+    except OSError as error:
+        raise GanatomyError(f"cannot read {path}: {error.strerror or one_line(error)}") from error
+
+
+def _size(files: list[Path]) -> int:
+    return sum(file.stat().st_size for file in files)
+
+
+def _digest(files: list[Path]) -> str:
+    if len(files) == 1:
+        return sha256_of(files[0])
+    lines = sorted(f"{file.name} {sha256_of(file)}\n" for file in files)
+    return hashlib.sha256("".join(lines).encode()).hexdigest()
+
+
+def _walk(path: Path, files: list[Path], reader: Reader) -> Contents:
+    """Return what is in the files, read by the kind that they are."""
+    if len(files) > 1:
+        return openvino.read(files)
+    with path.open("rb") as file:
+        head = file.read(64)
+    if len(head) < 16:
+        raise FormatError(f"has only {len(head)} bytes, expected a checkpoint")
+    if head.startswith(hdf5.MAGIC):
+        return hdf5.read(path)
+    kind, top = _tree(path, head)
+    measure(top)
+    found, beside = networks.find(top, reader)
+    return Contents(kind, found, beside)
+
+
+def _tree(path: Path, head: bytes) -> tuple[str, object]:
+    """Return the kind of a file of one value, and the value."""
+    # The length of a safetensors header may begin with any byte, also with those of the other kinds.
+    if head[8:9] == b"{" and int.from_bytes(head[:8], "little") <= path.stat().st_size:
+        return "safetensors", safe.read(path)
+    if head[:2] == b"PK":
+        return "torch zip", torch_zip.read(path)
+    if torch_legacy.is_legacy(head):
+        return "torch legacy", torch_legacy.read(path)
+    if head[:1] == b"\x80":
+        top = pickles.read(path)
+        return pickles.kind_of(top), top
+    if head[8:9] == b"{":
+        return "safetensors", safe.read(path)
+    known = "torch, safetensors, NVIDIA, TensorFlow, HDF5 or OpenVINO"
+    raise FormatError(f"not a {known} file (it begins with {head[:4]!r})")
