@@ -14,6 +14,7 @@ from torch.nn.modules import module as module_hooks
 
 import dissect
 from dissect import GanatomyError
+from dissect.generators import catalog, fetch
 
 OWN_CACHE = os.environ.get("GANATOMY_CACHE")  # the user's, before the tests put theirs in its place
 HOOKS = {
@@ -106,13 +107,26 @@ def users_cache(_cache_of_its_own):
         yield
 
 
-@pytest.fixture(scope="session")
-def digiface():
-    """The real face generator, from the user's own cache or the network; skips where it cannot be had."""
+def _weights_of(name):
+    """A catalogue entry's weights, from the user's own cache or the network; skips where they cannot be had."""
     with _users_cache():
         try:
-            return dissect.load("digiface-dcgan64")
+            return fetch.fetch(catalog.entry(name).source)
         except GanatomyError as error:
             if "nothing is cached" not in str(error):
                 raise
-            pytest.skip(f"digiface-dcgan64 cannot be had here: {error}")
+            pytest.skip(f"{name} cannot be had here: {error}")
+
+
+@pytest.fixture(scope="session")
+def digiface():
+    """The real face generator of 64 pixels."""
+    _weights_of("digiface-dcgan64")
+    with _users_cache():
+        return dissect.load("digiface-dcgan64")
+
+
+@pytest.fixture(scope="session")
+def mobilestylegan_folder():
+    """The files of the real face generator of 1024 pixels."""
+    return _weights_of("mobilestylegan-ffhq")

@@ -11,13 +11,13 @@ from networks import Tangled, dcgan_tensors
 
 import dissect
 from dissect import Codes, GanatomyError
-from dissect.generators import dcgan
 from dissect.generators.codes import MAX_SEED
+from dissect.generators.loading import from_tensors
 
 
 @pytest.fixture(scope="module")
 def plain():
-    return dcgan.generator(dcgan_tensors(), "plain")
+    return from_tensors(dcgan_tensors(), "plain")
 
 
 @pytest.fixture(scope="module")

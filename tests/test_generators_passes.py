@@ -13,12 +13,12 @@ from torch import nn
 
 import dissect
 from dissect import GanatomyError
-from dissect.generators import dcgan
+from dissect.generators.loading import from_tensors
 
 pytestmark = pytest.mark.usefixtures("one_thread")
 
 MAKERS = {
-    "dcgan": lambda: dcgan.generator(dcgan_tensors(), "dcgan"),
+    "dcgan": lambda: from_tensors(dcgan_tensors(), "dcgan"),
     "planted": lambda: dissect.load("planted:5"),
     "planted with noise": lambda: dissect.load("planted:5,units=36,noise=0.25"),
     "opaque": lambda: dissect.load(Tangled(), z_dim=5),

@@ -7,20 +7,35 @@
 ``sequential``          generators that are a chain of modules
 ``module``              any ``nn.Module``, and any network that looks at pictures
 ``discovery``           what layers such a network has
+``family``              what a family is, and how a stored network becomes a generator
+``layouts``             under which names public code stores a family's tensors
+``stylebased``          what all style-based generators share: W, truncation, noise
 ``dcgan``               the DCGAN family
+``pggan``               the PGGAN family (``_network``, ``_layouts``, ``_sized``)
+``stylegan2``           the StyleGAN2 family (``_network``, ``_layouts``)
+``mobilestylegan``      the MobileStyleGAN family (``_network``, ``_layouts``, ``_graph``)
 ``planted``             generators with known truth (``planted_world`` draws, ``planted_weights`` makes it a
                         network, ``planted_truth`` knows)
-``checkpoint``          reading files without running a byte of them
+``checkpoint``          reading files without running a byte of them (``formats/``: each kind of file)
+``export``              writing: in the flavour it came in, or converted to another
+``arrays``              latents and the like from people's files
 ``fetch``               bringing weights into the cache, checked by hash
-``catalog``             names, and :func:`load`
+``catalog``             names, sources and licences
+``loading``             :func:`load`, for any source
 ======================  ========================================================================
 
-A new family is one module with ``recognise`` and ``generator`` and one line in ``catalog.FAMILIES``.
+A new family is a network, a table of layouts, a function that makes it a generator (``stylegan2`` is the pattern),
+and one line in ``catalog.FAMILIES``.
 """
 
 from .base import Capture, Generator, Layer
-from .catalog import Entry, entries, load
+from .catalog import Entry, accept_licence, entries
 from .codes import Codes
+from .export import convert, export
+from .loading import load
 from .module import ModuleGenerator, PictureModel
 
-__all__ = ["Capture", "Codes", "Entry", "Generator", "Layer", "ModuleGenerator", "PictureModel", "entries", "load"]
+__all__ = [
+    "Capture", "Codes", "Entry", "Generator", "Layer", "ModuleGenerator", "PictureModel", "accept_licence", "convert",
+    "entries", "export", "load",
+]  # fmt: skip

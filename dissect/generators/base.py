@@ -9,6 +9,8 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import replace
 from functools import cached_property
+from pathlib import Path
+from typing import TYPE_CHECKING
 
 import numpy as np
 import torch
@@ -18,9 +20,13 @@ from segmodels import GanatomyError
 from segmodels.errors import unknown_name
 
 from ..edits import FeatureEdit
+from ..exactness import whole_float32
 from ..hooks import Change, Site, instrument, lock_of
-from .codes import NOISE_MODES, Codes, as_classes, as_latents, check_seeds, draw
+from .codes import NO_NOISE, NOISE_MODES, Codes, as_classes, as_latents, check_seeds, draw
 from .layers import KINDS, Capture, Layer, State
+
+if TYPE_CHECKING:
+    from .family import Fact, Origin
 
 
 class Generator(ABC):
@@ -31,6 +37,8 @@ class Generator(ABC):
     pass runs. Each pass holds ``lock``.
     """
 
+    origin: Origin | None = None  # the file it came from
+    facts: tuple[Fact, ...] = ()  # what is known and what is guessed about it
     truncates = False  # whether truncation other than 1.0 means anything
     has_noise = False  # whether noise other than "const" means anything
     works_in_place = False  # whether a later module may overwrite what an earlier one returned
@@ -51,6 +59,7 @@ class Generator(ABC):
         file_sha256: str | None = None,
         configuration: Mapping[str, object] | None = None,
         not_layers: Mapping[str, str] | None = None,
+        aliases: Mapping[str, str] | None = None,
     ) -> None:
         self.name = name
         self.family = family
@@ -66,6 +75,7 @@ class Generator(ABC):
         self.module = module.eval().requires_grad_(False).to(self.device)
         self._sites = dict(sites)
         self._by_name = {layer.name: layer for layer in self.layers}
+        self._aliases = {theirs: ours for theirs, ours in (aliases or {}).items() if theirs not in self._by_name}
         self._not_layers = dict(not_layers or {})  # module name -> what it returned instead of a 4-D map
 
     # -- what a family says --------------------------------------------------------------------------------
@@ -108,17 +118,15 @@ class Generator(ABC):
             classes: one class or one per seed; drawn from the seed's state when the model has classes and
                 none are given.
             truncation, cutoff: refused (other than 1.0 and None) by families without truncation.
-            noise: ``"const"`` uses the stored noise, ``"random"`` a noise seed drawn from the seed's state.
+            noise: ``"const"`` uses the stored noise, ``"random"`` a noise seed drawn from the seed's state,
+                ``"none"`` no noise.
         """
         chosen = check_seeds(seeds)
-        if noise not in NOISE_MODES:
-            raise unknown_name("noise mode", noise, NOISE_MODES)
-        if noise != "const" and not self.has_noise:
-            raise GanatomyError(f"{self.name} ({self.family}) has no noise inputs; use noise='const'")
+        self._check_noise(noise)
         z, drawn, noise_seeds = draw(chosen, self.z_dim, self.num_classes, classes is None, noise == "random")
         given = self._classes(classes, len(chosen)) if classes is not None else drawn
-        codes = self.map(z, given, truncation, cutoff)
-        return replace(codes, noise=noise_seeds, seeds=chosen)
+        codes = self.map(z, given, truncation, cutoff, "none" if noise == "none" else "const")
+        return replace(codes, noise=codes.noise if noise_seeds is None else noise_seeds, seeds=chosen)
 
     def map(
         self,
@@ -126,16 +134,41 @@ class Generator(ABC):
         classes: Sequence[int] | Tensor | int | None = None,
         truncation: float = 1.0,
         cutoff: int | None = None,
+        noise: str | Sequence[int] = "const",
     ) -> Codes:
-        """Return codes from explicit latents ``z`` [N, z_dim] (float; finite)."""
+        """Return codes from explicit latents ``z`` [N, z_dim] (float; finite).
+
+        Args:
+            noise: ``"const"``, ``"none"``, or one noise seed per latent.
+        """
         values = as_latents(z, self.z_dim, self.name)
         if (truncation != 1.0 or cutoff is not None) and not self.truncates:
             raise GanatomyError(f"{self.name} ({self.family}) has no truncation; use truncation=1.0")
-        return Codes(values, classes=self._classes(classes, len(values)), truncation=truncation, cutoff=cutoff)
+        given, seeds = self._classes(classes, len(values)), self._noise_seeds(noise, len(values))
+        return Codes(values, classes=given, noise=seeds, truncation=truncation, cutoff=cutoff)
 
-    def codes(self, w: Tensor | np.ndarray) -> Codes:
+    def codes(self, w: Tensor | np.ndarray | str | Path, noise: str | Sequence[int] = "const") -> Codes:
         """Return codes from intermediate latents; GanatomyError for families that have none."""
         raise GanatomyError(f"{self.name} ({self.family}) has no intermediate latent space; use map(z)")
+
+    def _check_noise(self, noise: str) -> None:
+        if noise not in NOISE_MODES:
+            raise unknown_name("noise mode", noise, NOISE_MODES)
+        if noise != "const" and not self.has_noise:
+            raise GanatomyError(f"{self.name} ({self.family}) has no noise inputs; use noise='const'")
+
+    def _noise_seeds(self, noise: str | Sequence[int], samples: int) -> Tensor | None:
+        """Return int64 [N] of what ``map`` and ``codes`` were given, or None for constant noise."""
+        if isinstance(noise, str):
+            self._check_noise(noise)
+            if noise == "random":
+                raise GanatomyError(f"{self.name}: explicit latents have no seeds; give one noise seed for each")
+            return torch.full((samples,), NO_NOISE) if noise == "none" else None
+        self._check_noise("random")
+        seeds = check_seeds(noise)
+        if len(seeds) != samples:
+            raise GanatomyError(f"{self.name}: {samples} latents but {len(seeds)} noise seeds")
+        return torch.tensor(seeds)
 
     def _classes(self, classes: Sequence[int] | Tensor | int | None, samples: int) -> Tensor | None:
         if classes is None:
@@ -160,19 +193,19 @@ class Generator(ABC):
 
     @contextmanager
     def _passing(self) -> Iterator[None]:
-        with self.lock, torch.no_grad():
+        with self.lock, torch.no_grad(), whole_float32():
             torch.get_num_threads()  # else a new thread's first matrix product ignores set_num_threads, and rounds anew
             yield
 
     def _run(self, codes: Codes, names: tuple[str, ...], edits: Sequence[FeatureEdit] | FeatureEdit) -> Capture:
         if codes.z is not None and codes.z.shape[1:] != (self.z_dim,):
             raise GanatomyError(f"{self.name}: expected codes with z [N, {self.z_dim}], got {list(codes.z.shape)}")
-        wanted = {name: self.layer(name) for name in names}
+        wanted = {self.layer(name).name: self.layer(name) for name in names}
         edits = self._check_edits(edits)
         restarts: dict[str, tuple[int, State]] = {}
         with self._passing():
             state = self.begin(codes)
-            with instrument(self._sites, names, _by_layer(edits), copy=self.works_in_place) as features:
+            with instrument(self._sites, tuple(wanted), _by_layer(edits), copy=self.works_in_place) as features:
                 for index, stage in enumerate(self.stages):
                     before, state = state, stage(state)
                     for name, layer in wanted.items():
@@ -185,7 +218,9 @@ class Generator(ABC):
                         else:
                             restarts[name] = (index, before)
             images = self.finish(state)
-        return Capture(images, dict(features), edits, restarts)
+        called = {name: self.layer(name).name for name in names}  # people find what they asked for
+        features = {name: features[ours] for name, ours in called.items()}
+        return Capture(images, features, edits, {name: restarts[ours] for name, ours in called.items()})
 
     def resume(
         self,
@@ -212,15 +247,16 @@ class Generator(ABC):
             raise GanatomyError(f"layer {layer!r} was not captured; captured: {', '.join(capture.restarts) or 'none'}")
         active = self._check_edits(edits)
         order = {known.name: index for index, known in enumerate(self.layers)}
+        asked, layer = layer, place.name
         early = [e for e in active if order[e.layer] < order[layer] and e not in capture.edits]
         if early:
             first = min(early, key=lambda e: order[e.layer]).layer
             raise GanatomyError(f"an edit acts at {first!r}, before {layer!r}; resume from {first!r} or earlier")
-        captured = capture.features[layer]
+        captured = capture.features[asked]
         current = captured if features is None else torch.as_tensor(features).to(captured)
         if current.shape != captured.shape:
             raise GanatomyError(f"layer {layer!r}: expected features {list(captured.shape)}, got {list(current.shape)}")
-        start, state = capture.restarts[layer]
+        start, state = capture.restarts[asked]
         changes = _by_layer([e for e in active if order[e.layer] >= order[layer]])
         with self._passing():
             if self.ends_stage(place):
@@ -241,9 +277,10 @@ class Generator(ABC):
         """Return the layer of that name; GanatomyError with the nearest names, or why it is no layer."""
         if name in self._not_layers:
             raise GanatomyError(f"{name!r} is not a layer: {self._not_layers[name]}; expected a 4-D map [N, U, h, w]")
-        if name not in self._by_name:
+        ours = self._aliases.get(name, name)
+        if ours not in self._by_name:
             raise unknown_name("layer", name, self._by_name)
-        return self._by_name[name]
+        return self._by_name[ours]
 
     def default_layers(self) -> list[str]:
         """Names of the layers that are dissected when none are named."""
@@ -251,6 +288,7 @@ class Generator(ABC):
 
     def _check_edits(self, edits: Sequence[FeatureEdit] | FeatureEdit) -> tuple[FeatureEdit, ...]:
         chosen = (edits,) if isinstance(edits, FeatureEdit) else tuple(edits)
+        chosen = tuple(replace(edit, layer=self.layer(edit.layer).name) for edit in chosen)
         for edit in chosen:
             layer = self.layer(edit.layer)
             if edit.units and edit.units[-1] >= layer.channels:
@@ -258,6 +296,11 @@ class Generator(ABC):
                     f"layer {layer.name!r} has units 0..{layer.channels - 1}, the edit names {edit.units[-1]}"
                 )
         return chosen
+
+    @property
+    def parameters(self) -> int:
+        """Number of learned values."""
+        return sum(parameter.numel() for parameter in self.module.parameters())
 
     # -- identity ------------------------------------------------------------------------------------------
 

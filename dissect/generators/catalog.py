@@ -1,25 +1,20 @@
-"""The catalogue of generators, and the one function that loads any source."""
+"""The catalogue of generators: names, sources, licences, and which licences this user has accepted."""
 
 from __future__ import annotations
 
-import importlib
-import operator
-import re
-import sys
-from collections.abc import Callable
-from dataclasses import dataclass
+import json
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from datetime import date
 from pathlib import Path
-
-import torch
-from torch import Tensor, nn
 
 from segmodels import GanatomyError
 from segmodels.errors import unknown_name
 from segmodels.files import one_line
 
-from . import checkpoint, dcgan, fetch, planted
+from . import dcgan, fetch, mobilestylegan, pggan, stylegan2
 from .base import Generator
-from .module import ModuleGenerator, PictureModel
+from .family import Family
 
 
 @dataclass(frozen=True)
@@ -32,6 +27,9 @@ class Entry:
         family, resolution: as in the loaded generator.
         licence: of the weights.
         source: where the weights are; None for generators that need none.
+        ask: whether the licence must be accepted once before the weights are used.
+        verified: whether address and contents were tried when the entry was written.
+        options: options of the family that belong to these weights.
     """
 
     name: str
@@ -40,13 +38,18 @@ class Entry:
     resolution: int
     licence: str
     source: fetch.Source | None = None
+    ask: bool = False
+    verified: bool = True
+    options: Mapping[str, object] = field(default_factory=dict)
 
+
+CELEBA = "unknown; trained on CelebA, whose terms are non-commercial"
 
 ENTRIES = (
     Entry(
         "digiface-dcgan64",
         "faces, 64 px, DCGAN trained on DigiFace (weights of the package gan-face-generate 1.1.1)",
-        dcgan.FAMILY,
+        dcgan.FAMILY_NAME,
         64,
         "MIT",
         fetch.PackageMember(
@@ -58,6 +61,43 @@ ENTRIES = (
         ),
     ),
     Entry(
+        "mobilestylegan-ffhq",
+        "faces, 1024 px, photorealistic, MobileStyleGAN (weights of the package random-face 2021.7.21.1)",
+        mobilestylegan.FAMILY_NAME,
+        1024,
+        "non-commercial: distilled from NVIDIA's StyleGAN2 trained on FFHQ (NVIDIA Source Code Licence; FFHQ: "
+        "CC BY-NC-SA 4.0), although the package itself says Apache-2.0",
+        fetch.PackageFolder(
+            requirement="random-face==2021.7.21.1",
+            python_version="3.9",
+            folder="random_face/data",
+            members=(
+                ("MappingNetwork.bin", "212dd716bdb556e18db603ea97300d4fa3c872b878c726b2402fea80820e7305"),
+                ("MappingNetwork.xml", "73e2096cad6e696e4af47df2477e048ab4c42c0e0dec83c7c66604822689e55b"),
+                ("SynthesisNetwork.bin", "c7da15fa22d508c82e1c30dd6b4cdf67fe3ccdddaf85b310ee764dbf0c289645"),
+                ("SynthesisNetwork.xml", "7918fce515243954d3e06628cb39a23902d6b1d5d02932cc0c2faee7a2aeeedd"),
+            ),
+        ),
+        ask=True,
+    ),
+    *(
+        Entry(
+            f"pggan-{name}",
+            f"{what}, {side} px, PGGAN of pytorch_GAN_zoo (torch.hub)",
+            pggan.FAMILY_NAME,
+            side,
+            licence,
+            # Address and the first eight digits of the hash as in the repository's hubconf.py.
+            fetch.Https(f"https://dl.fbaipublicfiles.com/gan_zoo/PGAN/{file}-{prefix}.pth", prefix),
+            verified=False,
+        )
+        for name, what, side, licence, file, prefix in (
+            ("celebahq256", "faces", 256, CELEBA, "celebaHQ_s6_i80000", "6196db68"),
+            ("celebahq512", "faces", 512, CELEBA, "celebaHQ16_december_s7_i96000", "9c72988c"),
+            ("dtd", "textures", 128, "unknown; trained on DTD, which is for research", "testDTD_s5_i96000", "04efa39f"),
+        )
+    ),
+    Entry(
         "planted",
         "shapes in colours with known truth, 64 px; planted:SEED[,units=64,layers=3,noise=0.25]",
         "planted",
@@ -66,8 +106,8 @@ ENTRIES = (
     ),
 )
 
-# A state dict's layout -> the family that reads it. A new family adds a line.
-FAMILIES: tuple[tuple[Callable[..., bool], Callable[..., Generator]], ...] = ((dcgan.recognise, dcgan.generator),)
+# What is tried on a checkpoint, in this order. A new family adds a line.
+FAMILIES: tuple[Family, ...] = (stylegan2.FAMILY, mobilestylegan.FAMILY, pggan.FAMILY, dcgan.FAMILY)
 
 
 def entries() -> list[Entry]:
@@ -75,147 +115,64 @@ def entries() -> list[Entry]:
     return list(ENTRIES)
 
 
-def load(
-    source: str | Path | nn.Module | Generator,
-    device: str | torch.device = "cpu",
-    *,
-    z_dim: int | None = None,
-    num_classes: int | None = None,
-    image_range: tuple[float, float] = (-1.0, 1.0),
-    input_size: int | None = None,
-    mean: tuple[float, float, float] = (0.5, 0.5, 0.5),
-    std: tuple[float, float, float] = (0.5, 0.5, 0.5),
-) -> Generator:
-    """Open a generator.
+def entry(name: str) -> Entry:
+    """Return the entry of that name; GanatomyError with the nearest names."""
+    for known in ENTRIES:
+        if known.name == name:
+            return known
+    raise unknown_name("generator", name, [known.name for known in ENTRIES])
 
-    Args:
-        source: a name of the catalogue, ``planted:SEED,…``, a checkpoint's path, ``https://…#sha256=…``,
-            ``"package.module:factory"``, or an ``nn.Module``.
-        device: where it runs.
-        z_dim, num_classes, image_range: for an ``nn.Module`` or a factory that returns one: the length of its
-            latent, the number of its classes, and the range of its images. A module's own attributes
-            ``z_dim`` and ``num_classes`` are used when these are not given.
-        input_size, mean, std: for a network that looks at pictures, to be dissected with ``images=FOLDER``.
+
+def family(name: str) -> Family:
+    """Return the family of that name; GanatomyError with the nearest names."""
+    for known in FAMILIES:
+        if known.name == name:
+            return known
+    raise unknown_name("family", name, [known.name for known in FAMILIES])
+
+
+def obtain(wanted: Entry) -> Path:
+    """Return the entry's weights on this machine, fetched if need be.
 
     Raises:
-        GanatomyError: for anything that cannot be opened, in one line.
+        GanatomyError: if its licence has to be accepted first, or the weights cannot be had.
     """
-    device = _check_device(device)
-    if isinstance(source, Generator):
-        return source
-    if isinstance(source, nn.Module):
-        return _wrap(source, None, device, z_dim, num_classes, image_range, input_size, mean, std)
-    text = str(source)
-    if text == "planted" or text.startswith("planted:"):
-        return planted.parse(text, device)
-    named = {entry.name: entry for entry in ENTRIES}
-    if text in named:
-        origin = named[text].source
-        assert origin is not None, "planted was handled above"
-        return from_checkpoint(fetch.fetch(origin), text, device)
-    if re.match(r"[A-Za-z]+://", text):
-        origin = fetch.parse_url(text)
-        return from_checkpoint(fetch.fetch(origin), Path(origin.url).stem, device)
-    path = _existing(text)
-    if path is not None:
-        return from_checkpoint(path, path.stem, device)
-    if re.fullmatch(r"[\w.]+:[\w.]+", text):
-        made = call_factory(text)
-        if isinstance(made, Generator):
-            return made
-        if not isinstance(made, nn.Module):
-            raise GanatomyError(f"{text} returned a {type(made).__name__}, expected an nn.Module or a Generator")
-        return _wrap(made, text, device, z_dim, num_classes, image_range, input_size, mean, std)
-    if "/" in text or Path(text).suffix:
-        raise GanatomyError(f"no such checkpoint: {text}")
-    raise unknown_name("generator", text, named)
+    assert wanted.source is not None, f"{wanted.name} has no weights"
+    if wanted.ask and wanted.name not in accepted():
+        how = f"accept it once with --accept-licence or dissect.accept_licence({wanted.name!r})"
+        raise GanatomyError(f"{wanted.name}: its licence is {wanted.licence}; {how}")
+    return fetch.fetch(wanted.source)
 
 
-def _existing(text: str) -> Path | None:
-    """Return the path of that name if there is something; no name of a file is an error here."""
+def _acceptances() -> Path:
+    return fetch.cache_dir().parent / "licences.json"
+
+
+def accepted() -> dict[str, str]:
+    """Return the entries whose licence this user has accepted, with the date."""
     try:
-        path = Path(text).expanduser()
-        return path if path.exists() else None
-    except (OSError, RuntimeError, ValueError):  # too long, no such user's home, a NUL inside
-        return None
+        kept = json.loads(_acceptances().read_text(encoding="utf-8"))
+    except (OSError, ValueError):
+        return {}
+    return {str(name): str(when) for name, when in kept.items()} if isinstance(kept, dict) else {}
 
 
-def _check_device(device: str | torch.device) -> torch.device:
+def accept_licence(name: str) -> None:
+    """Note that the user accepts the licence of an entry; it is asked once."""
+    wanted = entry(name)
+    if not wanted.ask or name in accepted():
+        return
+    path = _acceptances()
     try:
-        chosen = torch.device(device)
-    except RuntimeError as error:
-        raise GanatomyError(f"unknown device {device!r}; expected cpu, cuda or cuda:0, cuda:1, …") from error
-    if chosen.type == "cuda" and not torch.cuda.is_available():
-        raise GanatomyError(f"device {device!r} was asked for, but this torch sees no CUDA; use --device cpu")
-    try:
-        torch.zeros(1, device=chosen).item()
-    except Exception as error:  # another backend's own kinds
-        raise GanatomyError(f"device {str(device)!r} cannot be used: {one_line(error, 120)}") from error
-    return chosen
+        path.parent.mkdir(parents=True, exist_ok=True)
+        path.write_text(json.dumps(accepted() | {name: date.today().isoformat()}, indent=1), encoding="utf-8")
+    except OSError as error:
+        raise GanatomyError(f"cannot write {path}: {error.strerror or one_line(error)}") from error
 
 
-def _wrap(
-    module: nn.Module,
-    name: str | None,
-    device: torch.device,
-    z_dim: int | None,
-    num_classes: int | None,
-    image_range: tuple[float, float],
-    input_size: int | None,
-    mean: tuple[float, float, float],
-    std: tuple[float, float, float],
-) -> Generator:
-    if input_size is not None:
-        return PictureModel(module, input_size, name=name, mean=mean, std=std, device=device)
-    length = _integer(module, "z_dim", z_dim)
-    if length is None:
-        what = name or type(module).__name__
-        raise GanatomyError(
-            f"{what}: say how long its latent is with z_dim= or --z-dim (input_size= for a model of pictures)"
-        )
-    classes = _integer(module, "num_classes", num_classes) or None
-    return ModuleGenerator(module, length, name=name, num_classes=classes, image_range=image_range, device=device)
-
-
-def _integer(module: nn.Module, what: str, given: object) -> int | None:
-    """Return a number of the module: the one given, or else the module's own attribute, or else None."""
-    value = given if given is not None else getattr(module, what, None)
-    if value is None:
-        return None
-    try:
-        return operator.index(value)  # type: ignore[arg-type]
-    except TypeError as error:
-        raise GanatomyError(f"{type(module).__name__}: expected {what} to be an integer, got {value!r}") from error
-
-
-def call_factory(text: str) -> object:
-    """Import ``package.module:factory`` (the working directory counts) and call it without arguments."""
-    module_name, _, attribute = text.partition(":")
-    if "" not in sys.path and str(Path.cwd()) not in sys.path:
-        sys.path.insert(0, str(Path.cwd()))
-    try:
-        target: object = importlib.import_module(module_name)
-        for part in attribute.split("."):
-            target = getattr(target, part)
-        return target() if callable(target) and not isinstance(target, nn.Module) else target
-    except GanatomyError:
-        raise
-    except (Exception, SystemExit) as error:  # whatever a stranger's factory raises
-        raise GanatomyError(f"{text}: {type(error).__name__}: {one_line(error)}") from error
-
-
-def from_checkpoint(path: Path, name: str, device: str | torch.device = "cpu") -> Generator:
-    """Return the generator in a checkpoint file, its family recognised from the tensors."""
-    contents, digest = checkpoint.read(path)
-    dicts: list[dict[str, Tensor]] = checkpoint.candidates(contents)
-    for tensors in dicts:
-        for recognise, make in FAMILIES:
-            if recognise(tensors):
-                checkpoint.check(tensors, path)
-                try:
-                    return make(tensors, name, device, digest)
-                except GanatomyError as error:
-                    raise GanatomyError(f"{path.name}: {error}") from error
-    keys = checkpoint.shown(dicts[0] if dicts else contents, 4)
-    known = "known: DCGAN (main.0.weight, …)"
-    raise GanatomyError(f"{path.name}: no known generator has these tensors ({keys}); {known}")
+def licence_of(generator: Generator) -> str | None:
+    """Return what is known of the licence of a generator's weights, or None."""
+    for known in ENTRIES:
+        if known.name == generator.name and (known.source is None or generator.origin is not None):
+            return known.licence
+    return next((known.licence for known in FAMILIES if known.name == generator.family and known.licence), None)

@@ -12,7 +12,8 @@ from torch import Tensor
 from segmodels import GanatomyError
 from segmodels.files import one_line
 
-NOISE_MODES = ("const", "random")
+NOISE_MODES = ("const", "random", "none")
+NO_NOISE = -1  # in place of a noise seed: no noise at all
 MAX_SEED = 2**32 - 1  # numpy.random.RandomState takes 32 bits
 
 
@@ -24,7 +25,8 @@ class Codes:
         z: float32 [N, z_dim], or None where only ``w`` is known.
         w: float32 [N, num_ws, w_dim] for families with an intermediate space, else None.
         classes: int64 [N], or None for unconditional generators.
-        noise: int64 [N] noise seeds, or None for the constant noise stored in the checkpoint.
+        noise: int64 [N] noise seeds, -1 where there is to be no noise, or None for the constant noise stored in the
+            checkpoint.
         truncation: 1.0 is the untruncated distribution.
         cutoff: how many of the first w's are truncated; None is all.
         seeds: the seeds that z came from, [N], or None for explicit codes.

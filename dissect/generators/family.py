@@ -1,0 +1,241 @@
+"""Families: how a state dict becomes a generator, and what is known and what is guessed about it."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from segmodels import GanatomyError
+from segmodels.errors import unknown_name
+
+from .base import Generator
+from .checkpoint import Checkpoint, StoredNetwork, check, shown
+from .layouts import Layout
+
+
+@dataclass(frozen=True)
+class Option:
+    """Something that changes the images and that no tensor reveals.
+
+    Attributes:
+        name: as in the public code's constructor.
+        parse: from what was given (a value, or text of the command line) to the value; may raise ValueError.
+        default: used when nothing else is known.
+        help: one line.
+    """
+
+    name: str
+    parse: Callable[[object], object]
+    default: object
+    help: str
+
+
+@dataclass(frozen=True)
+class Fact:
+    """One thing known about a generator, and how: ``tensors``, ``file``, ``option`` or ``assumed``."""
+
+    name: str
+    value: object
+    source: str
+
+
+@dataclass(frozen=True)
+class Origin:
+    """The file that a generator came from; what an export rewrites.
+
+    Attributes:
+        path, sha256, format: of the file.
+        where: the entry of the file that holds the network; "" is the top.
+        layout: under which names its tensors are stored.
+    """
+
+    path: Path
+    sha256: str
+    format: str
+    where: str
+    layout: Layout
+
+
+@dataclass
+class Opening:
+    """A stored network on its way to becoming a generator: a family's ``make`` gets it.
+
+    Attributes:
+        tensors: under the family's canonical names.
+        layout: the layout they were found in.
+        arguments: constructor arguments that the file records, flattened (``synthesis_kwargs`` and the like).
+        given: options that the user gave; beside: the other entries of the file.
+        facts: what has been learnt so far.
+    """
+
+    name: str
+    device: torch.device
+    layout: Layout
+    tensors: dict[str, Tensor]
+    arguments: Mapping[str, object]
+    beside: Mapping[str, object]
+    given: Mapping[str, object]
+    options: tuple[Option, ...]
+    origin: Origin
+    facts: list[Fact] = field(default_factory=list)
+
+    def setting(self, name: str, recorded: object = None) -> Any:
+        """Return an option's value: the given one, else the file's, else the default; and note which."""
+        option = next(option for option in self.options if option.name == name)
+        if name in self.given:
+            value, source = self.given[name], "option"
+        elif recorded is not None or name in self.arguments:
+            value, source = (recorded if recorded is not None else self.arguments[name]), "file"
+        else:
+            value, source = option.default, "assumed"
+        if source != "assumed":
+            value = parsed(option, value)
+        self.facts.append(Fact(name, "given" if isinstance(value, Tensor) else value, source))
+        return value
+
+    def read_off(self, **facts: object) -> None:
+        """Note facts that the tensors' shapes show."""
+        self.facts += [Fact(name, value, "tensors") for name, value in facts.items()]
+
+    def need(self, name: str, ndim: int) -> Tensor:
+        """Return a canonical tensor; GanatomyError, in the file's terms, if it is missing or has other axes."""
+        key = self.layout.key_of(name)
+        if name not in self.tensors:
+            raise GanatomyError(f"checkpoint lacks {key} ({self.layout.name})")
+        tensor = self.tensors[name]
+        if tensor.ndim != ndim or 0 in tensor.shape:
+            raise GanatomyError(f"checkpoint: {key} is {list(tensor.shape)}, expected {ndim} axes")
+        return tensor
+
+    def fill(self, network: nn.Module) -> nn.Module:
+        """Give the network, built on the meta device, exactly the file's tensors.
+
+        Raises:
+            GanatomyError: naming, in the file's terms, keys that are missing, extra, mis-shaped or no real numbers.
+        """
+        expected = network.state_dict()
+        shape_of = {name: list(tensor.shape) for name, tensor in expected.items()}
+        for problem, names in (
+            ("lacks", sorted(expected.keys() - self.tensors.keys())),
+            ("has the unexpected key", sorted(self.tensors.keys() - expected.keys())),
+        ):
+            if names:
+                raise GanatomyError(f"checkpoint {problem} {shown(self.layout.key_of(name) for name in names)}")
+        for name, given in self.tensors.items():
+            place = self.layout.by_name.get(name)
+            key = self.layout.key_of(name)
+            if list(given.shape) != shape_of[name]:
+                wanted = torch.empty(shape_of[name], device="meta")
+                theirs = [list((place.write(t) if place else t).shape) for t in (given, wanted)]
+                raise GanatomyError(f"checkpoint: {key} is {theirs[0]}, expected {theirs[1]}")
+            if not given.is_floating_point():
+                raise GanatomyError(f"checkpoint: {key} is {given.dtype}, expected floating-point numbers")
+        network.load_state_dict({name: tensor.float() for name, tensor in self.tensors.items()}, assign=True)
+        return network
+
+
+@dataclass(frozen=True, eq=False)
+class Family:
+    """A family of generators.
+
+    Attributes:
+        name: its one word, as in ``Generator.family``.
+        title: for people.
+        layouts: the ways in which it is stored, the most specific first.
+        make: from a stored network to a generator.
+        options: what no tensor reveals.
+        licence: what to say of weights whose file does not say it.
+    """
+
+    name: str
+    title: str
+    layouts: tuple[Layout, ...]
+    make: Callable[[Opening], Generator]
+    options: tuple[Option, ...] = ()
+    licence: str | None = None
+
+    def layout(self, name: str) -> Layout:
+        """Return the layout of that name; GanatomyError with the nearest ones."""
+        for layout in self.layouts:
+            if layout.name == name:
+                return layout
+        raise unknown_name(f"layout of {self.title}", name, [layout.name for layout in self.layouts])
+
+
+def parsed(option: Option, value: object) -> object:
+    """Return the option's value from what was given; GanatomyError if it is not one."""
+    try:
+        return option.parse(value)
+    except GanatomyError:
+        raise
+    except (TypeError, ValueError) as error:
+        raise GanatomyError(f"option {option.name}: {value!r} is not valid; {option.help}") from error
+
+
+def recognise(families: tuple[Family, ...], network: StoredNetwork) -> tuple[Family, Layout] | None:
+    """Return the family and the layout of a stored network, or None."""
+    for family in families:
+        for layout in family.layouts:
+            if layout.recognise(network.tensors):
+                return family, layout
+    return None
+
+
+def open_checkpoint(
+    checkpoint: Checkpoint,
+    families: tuple[Family, ...],
+    name: str,
+    device: torch.device,
+    given: Mapping[str, object],
+) -> Generator:
+    """Return the generator of the first network in a checkpoint that a family knows.
+
+    Raises:
+        GanatomyError: if none does, for options that the family does not have, and for tensors that do not fit.
+    """
+    # A file in the cache is called by its hash, which tells people nothing.
+    called = checkpoint.path.name if checkpoint.path.stem == name else name
+    for network in checkpoint.networks:
+        found = recognise(families, network)
+        if found is None:
+            continue
+        family, layout = found
+        check(network, checkpoint)
+        for option in given:
+            if option not in {known.name for known in family.options}:
+                raise unknown_name(f"option of {family.title}", option, [known.name for known in family.options])
+        try:
+            opening = Opening(
+                name=name,
+                device=device,
+                layout=layout,
+                tensors=layout.read(network.tensors, network.beside),
+                arguments=flat(network.arguments),
+                beside=network.beside,
+                given=given,
+                options=family.options,
+                origin=Origin(checkpoint.path, checkpoint.sha256, checkpoint.format, network.where, layout),
+            )
+            generator = family.make(opening)
+        except GanatomyError as error:
+            raise GanatomyError(f"{called}: {error}") from error
+        generator.origin = opening.origin if checkpoint.sha256 else None
+        generator.facts = tuple(opening.facts)
+        return generator
+    keys: Sequence[str] = next((list(network.tensors) for network in checkpoint.networks), [])
+    known = ", ".join(f"{family.title} ({', '.join(layout.name for layout in family.layouts)})" for family in families)
+    raise GanatomyError(f"{called}: no known generator has these tensors ({shown(keys, 4)}); known: {known}")
+
+
+def flat(arguments: Mapping[str, object]) -> dict[str, object]:
+    """Return nested constructor arguments as one dict; the outer ones win."""
+    inner = {}
+    for value in arguments.values():
+        if isinstance(value, Mapping):
+            inner.update(flat(value))
+    return inner | {key: value for key, value in arguments.items() if not isinstance(value, Mapping)}
