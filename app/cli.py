@@ -33,6 +33,7 @@ app.add_typer(cache.app, name="cache")
 app.command("dissect")(dissect.dissect)
 app.command("units")(units.units)
 app.command("report")(report.report)
+app.command("export")(generators.export)
 app.command("verify")(verify.verify)
 app.command("demo")(demo.demo)
 

@@ -1,4 +1,4 @@
-"""A picture of what a segmenter sees: images, their labels in colour, and a legend with areas."""
+"""Sheets of samples, and what a segmenter sees in them: labels in colour, and a legend with areas."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ import numpy as np
 from numpy.typing import NDArray
 from PIL import Image, ImageDraw, ImageFont
 
-from dissect import Generator
+from dissect import Codes, Generator
 from dissect.pictures import to_bytes
 from segmodels import Segmenter
 from segmodels.base import resize_labels
@@ -17,6 +17,7 @@ TILE = 128  # pixels a side of a drawn image
 GAP = 6
 PER_ROW = 4  # samples side by side
 BATCH = 8
+SHEET_TILE = 256  # pixels a side of an image that is drawn alone
 BACKGROUND, INK = (250, 250, 248), (30, 30, 30)
 GOLDEN = 0.61803398875  # hues this far apart (modulo 1) stay distinct for any number of concepts
 
@@ -33,13 +34,23 @@ def palette(concepts: int) -> Bytes:
     return np.array(colours, np.uint8)
 
 
-def preview(generator: Generator, segmenter: Segmenter, seeds: list[int]) -> Image.Image:
-    """Draw each seed's image beside its label planes, and below a legend of the concepts that occur."""
+def sheet(generator: Generator, codes: Codes) -> Image.Image:
+    """Draw images side by side, at most 256 pixels each."""
+    side = min(SHEET_TILE, generator.resolution)
+    tiles: list[Image.Image] = []
+    for start in range(0, len(codes), BATCH):
+        for image in generator(codes[start : start + BATCH]).cpu().numpy():
+            tiles.append(Image.fromarray(to_bytes(image)).resize((side, side), Image.Resampling.LANCZOS))
+    return _grid(tiles)
+
+
+def preview(generator: Generator, segmenter: Segmenter, codes: Codes) -> Image.Image:
+    """Draw each code's image beside its label planes, and below a legend of the concepts that occur."""
     images, planes = [], []
-    for start in range(0, len(seeds), BATCH):
-        part = seeds[start : start + BATCH]
-        made = generator(generator.sample(part))
-        labels = segmenter(made, part)
+    for start in range(0, len(codes), BATCH):
+        part = codes[start : start + BATCH]
+        made = generator(part)
+        labels = segmenter(made, part.seeds)
         images += [to_bytes(image) for image in made.cpu().numpy()]
         planes += list(resize_labels(labels.cpu(), TILE, TILE).numpy())
     colours = palette(len(segmenter.concepts))

@@ -20,6 +20,7 @@ Data flows one way::
 ``job``             the pass (``estimate``: what it will cost)
 ``manifest``        what determines a run
 ``store``           the HDF5 files
+``interrupts``      when Ctrl-C has to wait
 ``agreement``       counts -> IoU, chance, error bars, labels: pure functions
 ``results``         a finished run, read only (``derived``: its tables, cached)
 ``verify``          whether a file is sound
@@ -32,7 +33,7 @@ from segmodels import GanatomyError
 
 from .edits import FeatureEdit, ablate
 from .estimate import Estimate, estimate
-from .generators import Codes, Generator, Layer, entries, load
+from .generators import Codes, Generator, Layer, accept_licence, convert, entries, export, load
 from .job import Job, run
 from .results import LayerResult, Run
 from .verify import verify
@@ -45,5 +46,5 @@ def open(path: str | Path) -> Run:
 
 __all__ = [
     "Codes", "Estimate", "FeatureEdit", "GanatomyError", "Generator", "Job", "Layer", "LayerResult", "Run", "ablate",
-    "entries", "estimate", "load", "open", "run", "verify",
+    "accept_licence", "convert", "entries", "estimate", "export", "load", "open", "run", "verify",
 ]  # fmt: skip

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import shutil
+from pathlib import Path
 
 import typer
 
@@ -25,17 +26,25 @@ def path() -> None:
 def list_(as_json: Json = False, as_csv: Csv = False) -> None:
     """List what is in it."""
     names = {
-        e.source.sha256: e.name for e in dissect.entries() if isinstance(e.source, (fetch.PackageMember, fetch.Https))
+        fetch.cached_path(e.source): e.name
+        for e in dissect.entries()
+        if e.source is not None and not isinstance(e.source, fetch.Local)
     }
-    files = sorted(p for p in fetch.cache_dir().glob("*/*") if p.is_file())
-    rows = [{"sha256": p.name, "bytes": p.stat().st_size, "generator": names.get(p.name)} for p in files]
+    found = sorted(fetch.cache_dir().glob("*/*"))
+    rows = [{"sha256": p.name, "bytes": size_of(p), "generator": names.get(p)} for p in found]
     show(rows, None, as_json, as_csv)
+
+
+def size_of(path: Path) -> int:
+    """Return the bytes of a file, or of all files in a folder."""
+    files = path.rglob("*") if path.is_dir() else [path]
+    return sum(p.stat().st_size for p in files if p.is_file())
 
 
 @app.command()
 def clear() -> None:
     """Remove everything in it."""
     folder = fetch.cache_dir()
-    size = sum(p.stat().st_size for p in folder.rglob("*") if p.is_file())
+    size = size_of(folder)
     shutil.rmtree(folder, ignore_errors=True)
     out.print(f"{human_bytes(size)} removed from {folder}", markup=False)

@@ -9,11 +9,12 @@ import typer
 
 import segmodels
 from dissect import GanatomyError, Run, estimate
+from dissect.generators.arrays import read_array, read_arrays
 from dissect.job import Job
 from dissect.samples import Samples, Sampling
 
 from ..console import human_bytes, human_seconds, out, print_json, progress
-from .options import Classes, Device, InputSize, Json, Model, ZDim, open_model, parse_seeds, read_array, read_arrays
+from .options import Accept, Classes, Device, InputSize, Json, Model, Options, Truncation, ZDim, open_model, parse_seeds
 
 
 def dissect(
@@ -28,12 +29,15 @@ def dissect(
     ] = None,
     seeds: Annotated[str | None, typer.Option(help="A:B or 1,5,9 instead of --samples.")] = None,
     z: Annotated[Path | None, typer.Option(help="Explicit latents [N, z_dim], .npy or .npz (key z).")] = None,
+    w: Annotated[
+        Path | None, typer.Option(help="Latents w [N, w_dim] or w+ [N, num_ws, w_dim]: .npy, .npz, .pt, .safetensors.")
+    ] = None,
     images: Annotated[Path | None, typer.Option(help="A folder of pictures, for a model with --input-size.")] = None,
     levels: Annotated[Path | None, typer.Option(help="Given levels, .npz: layer -> [units, B].")] = None,
     class_: Annotated[int | None, typer.Option("--class", help="One class for all samples.")] = None,
-    truncation: Annotated[float, typer.Option(help="Truncation; 1 is none.")] = 1.0,
+    truncation: Truncation = 1.0,
     cutoff: Annotated[int | None, typer.Option(help="Truncate only the first so many w's.")] = None,
-    noise: Annotated[str, typer.Option(help="const or random.")] = "const",
+    noise: Annotated[str, typer.Option(help="const, random or none.")] = "const",
     batch: Annotated[int | None, typer.Option(help="Samples in one forward pass.")] = None,
     threads: Annotated[int | None, typer.Option(help="CPU threads.")] = None,
     count_size: Annotated[int | None, typer.Option(help="Count pixels at this side at most [min(R, 256)].")] = None,
@@ -43,18 +47,22 @@ def dissect(
     z_dim: ZDim = None,
     num_classes: Classes = None,
     input_size: InputSize = None,
+    option: Options = None,
+    accept_licence: Accept = False,
     dry_run: Annotated[bool, typer.Option("--dry-run", help="Only tell time, memory and file size.")] = False,
     as_json: Json = False,
 ) -> None:
     """Dissect a generator into one HDF5 file."""
-    if z is None and images is None and seeds is None and samples <= 0:
+    if z is None and w is None and images is None and seeds is None and samples <= 0:
         raise GanatomyError(f"expected a positive number of samples, got {samples}")
-    if sum(x is not None for x in (seeds, z, images)) > 1:
-        raise GanatomyError("give only one of --seeds, --z and --images")
-    generator = open_model(model, device, z_dim, num_classes, input_size)
+    if sum(x is not None for x in (seeds, z, w, images)) > 1:
+        raise GanatomyError("give only one of --seeds, --z, --w and --images")
+    generator = open_model(model, device, z_dim, num_classes, input_size, option, accept_licence)
     named = segmodels.load(segmenter, device)
-    codes = None if z is None else generator.map(read_array(z, "z"), class_, truncation, cutoff)
-    chosen = None if z or images else (parse_seeds(seeds) if seeds else range(samples))
+    codes = None if w is None else generator.codes(w, noise)
+    if z is not None:
+        codes = generator.map(read_array(z, "z"), class_, truncation, cutoff, noise)
+    chosen = None if codes is not None or images else (parse_seeds(seeds) if seeds else range(samples))
     sampling = Sampling(class_, truncation, cutoff, noise)
     source = Samples(generator, seeds=chosen, codes=codes, images=images, sampling=sampling)
     job = Job(

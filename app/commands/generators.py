@@ -1,39 +1,58 @@
-"""``ganatomy generators``: what can be dissected."""
+"""``ganatomy generators``: what can be dissected, what is in a file, and files in other layouts."""
 
 from __future__ import annotations
 
 from dataclasses import asdict
+from pathlib import Path
 from typing import Annotated
 
 import typer
 
 import dissect
+from dissect import GanatomyError, Generator
+from dissect.generators import catalog
 from dissect.generators import fetch as fetching
-from segmodels.errors import unknown_name
 
 from ..console import columns_of, out, print_json, print_table, show
-from .options import Classes, Csv, Device, InputSize, Json, Model, ZDim, open_model
+from ..preview import sheet
+from .options import (
+    Accept,
+    Classes,
+    Csv,
+    Device,
+    InputSize,
+    Json,
+    Model,
+    Options,
+    Truncation,
+    ZDim,
+    ask_licence,
+    check_picture,
+    open_model,
+    parse_seeds,
+)
 
 app = typer.Typer(help="What can be dissected.", no_args_is_help=True)
+
+Overwrite = Annotated[bool, typer.Option("--overwrite", help="Replace what is there.")]
+OutFile = Annotated[Path, typer.Argument(help="The file to write.")]
 
 
 @app.command("list")
 def list_(as_json: Json = False, as_csv: Csv = False) -> None:
     """List the catalogue."""
-    rows = []
-    for entry in dissect.entries():
-        source = entry.source
-        cached = source is None or (not isinstance(source, fetching.Local) and fetching.cached_path(source).is_file())
-        rows.append(
-            {
-                "name": entry.name,
-                "family": entry.family,
-                "resolution": entry.resolution,
-                "licence": entry.licence,
-                "cached": cached,
-                "summary": entry.summary,
-            }
-        )
+    rows = [
+        {
+            "name": entry.name,
+            "family": entry.family,
+            "resolution": entry.resolution,
+            "licence": entry.licence,
+            "cached": fetching.is_cached(entry.source),
+            "verified": entry.verified,
+            "summary": entry.summary,
+        }
+        for entry in dissect.entries()
+    ]
     show(rows, None, as_json, as_csv)
 
 
@@ -44,29 +63,111 @@ def show_(
     z_dim: ZDim = None,
     num_classes: Classes = None,
     input_size: InputSize = None,
+    option: Options = None,
+    accept_licence: Accept = False,
     as_json: Json = False,
 ) -> None:
-    """Show a generator and its layers."""
-    generator = open_model(model, device, z_dim, num_classes, input_size)
-    facts = {
-        name: getattr(generator, name)
-        for name in ("name", "family", "flavour", "resolution", "z_dim", "num_classes", "fingerprint", "file_sha256")
-    }
+    """Show what a generator is, what is known and what is guessed about it, and its layers."""
+    generator = open_model(model, device, z_dim, num_classes, input_size, option, accept_licence)
+    facts = described(generator)
     layers = [asdict(layer) for layer in generator.layers]
+    known = [
+        {"name": fact.name, "value": shown(fact.value), "known_from": HOW[fact.source]} for fact in generator.facts
+    ]
     if as_json:
-        print_json(facts | {"layers": layers})
+        print_json(facts | {"facts": known, "layers": layers})
         return
     for name, value in facts.items():
-        out.print(f"{name.replace('_', ' '):<13}{'–' if value is None else value}", markup=False)
+        text = f"{value:,}" if name == "parameters" else "–" if value is None else str(value)
+        out.print(f"{name.replace('_', ' '):<13}{text}", markup=False)
     out.print()
+    if known:
+        print_table(known)
+        out.print()
     print_table(layers, columns_of(layers[0]) if layers else None)
 
 
+HOW = {
+    "tensors": "the tensors",
+    "file": "recorded in the file",
+    "option": "given as an option",
+    "assumed": "assumed: no tensor says it (--option)",
+}
+
+
+def shown(value: object) -> object:
+    """Return a fact's value as plain JSON."""
+    return value if isinstance(value, (str, int, float, bool, list, type(None))) else f"given, {type(value).__name__}"
+
+
+def described(generator: Generator) -> dict[str, object]:
+    """Return what ``show`` says first about a generator."""
+    names = ("name", "family", "flavour", "resolution", "z_dim", "num_classes", "parameters", "fingerprint")
+    facts: dict[str, object] = {name: getattr(generator, name) for name in names}
+    origin = generator.origin
+    facts["format"] = origin.format if origin else None
+    facts["file_sha256"] = generator.file_sha256
+    facts["licence"] = catalog.licence_of(generator)
+    return facts
+
+
 @app.command()
-def fetch(name: Annotated[str, typer.Argument(help="A name of the catalogue.")]) -> None:
+def fetch(
+    name: Annotated[str, typer.Argument(help="A name of the catalogue.")], accept_licence: Accept = False
+) -> None:
     """Bring a catalogue entry's weights into the cache."""
-    entries = {entry.name: entry for entry in dissect.entries()}
-    if name not in entries:
-        raise unknown_name("generator", name, entries)
-    source = entries[name].source
-    out.print(f"{name} needs no weights" if source is None else str(fetching.fetch(source)), markup=False)
+    entry = catalog.entry(name)
+    ask_licence(name, accept_licence)
+    out.print(f"{name} needs no weights" if entry.source is None else str(catalog.obtain(entry)), markup=False)
+
+
+@app.command()
+def preview(
+    model: Model,
+    samples: Annotated[int, typer.Option(help="How many images.")] = 16,
+    seeds: Annotated[str | None, typer.Option(help="A:B or 1,5,9 instead of --samples.")] = None,
+    out_file: Annotated[Path, typer.Option("--out", help="The picture to write (.png).")] = Path("samples.png"),
+    class_: Annotated[int | None, typer.Option("--class", help="One class for all samples.")] = None,
+    truncation: Truncation = 1.0,
+    device: Device = "cpu",
+    z_dim: ZDim = None,
+    num_classes: Classes = None,
+    option: Options = None,
+    accept_licence: Accept = False,
+) -> None:
+    """Draw a sheet of samples."""
+    if samples <= 0:
+        raise GanatomyError(f"expected a positive number of samples, got {samples}")
+    check_picture(out_file)
+    generator = open_model(model, device, z_dim, num_classes, None, option, accept_licence)
+    chosen = parse_seeds(seeds) if seeds else range(samples)
+    sheet(generator, generator.sample(chosen, class_, truncation)).save(out_file)
+    out.print(str(out_file), markup=False)
+
+
+@app.command()
+def convert(
+    model: Model,
+    out_file: OutFile,
+    layout: Annotated[
+        str | None, typer.Option(help="Under which names; default: those it has. See the error for the choice.")
+    ] = None,
+    overwrite: Overwrite = False,
+    option: Options = None,
+    accept_licence: Accept = False,
+) -> None:
+    """Write a checkpoint in another layout of its family, or another kind of file (.safetensors, .pth)."""
+    generator = open_model(model, "cpu", options=option, accept=accept_licence)
+    out.print(str(dissect.convert(generator, out_file, layout, overwrite=overwrite)), markup=False)
+
+
+def export(
+    model: Model,
+    out_file: OutFile,
+    overwrite: Overwrite = False,
+    option: Options = None,
+    accept_licence: Accept = False,
+) -> None:
+    """Write a checkpoint in the flavour it came in."""
+    generator = open_model(model, "cpu", options=option, accept=accept_licence)
+    out.print(str(dissect.export(generator, out_file, overwrite=overwrite)), markup=False)

@@ -2,14 +2,17 @@
 
 from __future__ import annotations
 
+import sys
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Any
 
-import numpy as np
 import typer
 
 import dissect
 from dissect import GanatomyError, Generator
+from dissect.generators.catalog import accepted
+
+from ..console import remark
 
 Json = Annotated[bool, typer.Option("--json", help="Print JSON.")]
 Csv = Annotated[bool, typer.Option("--csv", help="Print CSV.")]
@@ -21,14 +24,62 @@ Model = Annotated[
 ZDim = Annotated[int | None, typer.Option("--z-dim", help="Length of the latent, for package.module:factory.")]
 Classes = Annotated[int | None, typer.Option("--num-classes", help="Number of classes, for package.module:factory.")]
 InputSize = Annotated[int | None, typer.Option(help="For a model that looks at pictures: their side in pixels.")]
+Options = Annotated[
+    list[str] | None,
+    typer.Option("--option", metavar="NAME=VALUE", help="What no tensor of a checkpoint reveals (repeatable)."),
+]
+Accept = Annotated[bool, typer.Option("--accept-licence", help="Accept the licence of the catalogue's weights; once.")]
+Truncation = Annotated[float, typer.Option(help="Truncation; 1 is none.")]
 RunFile = Annotated[Path, typer.Argument(help="A finished dissection, run.h5.")]
 
 
 def open_model(
-    model: str, device: str, z_dim: int | None = None, num_classes: int | None = None, input_size: int | None = None
+    model: str,
+    device: str,
+    z_dim: int | None = None,
+    num_classes: int | None = None,
+    input_size: int | None = None,
+    options: list[str] | None = None,
+    accept: bool = False,
 ) -> Generator:
     """Return the generator that a command names."""
-    return dissect.load(model, device, z_dim=z_dim, num_classes=num_classes, input_size=input_size)
+    ask_licence(model, accept)
+    given = parse_options(options or [])
+    return dissect.load(model, device, z_dim=z_dim, num_classes=num_classes, input_size=input_size, **given)
+
+
+def ask_licence(name: str, accept: bool) -> None:
+    """Take note that a licence is accepted: by the option, or by the answer of a person at a terminal."""
+    entry = next((entry for entry in dissect.entries() if entry.name == name and entry.ask), None)
+    if entry is None or name in accepted():
+        return
+    if not accept and sys.stdin.isatty() and sys.stderr.isatty():
+        remark(f"{name}: {entry.licence}")
+        accept = typer.confirm("Accept this licence?", err=True)
+    if accept:
+        dissect.accept_licence(name)
+
+
+def parse_options(texts: list[str]) -> dict[str, Any]:
+    """Return the options of ``NAME=VALUE`` texts; each family parses the values."""
+    options: dict[str, Any] = {}
+    for text in texts:
+        name, equals, value = text.partition("=")
+        if not equals or not name.isidentifier():
+            raise GanatomyError(f"--option: expected NAME=VALUE, got {text!r}")
+        options[name] = value
+    clash = options.keys() & {"source", "device", "z_dim", "num_classes", "input_size", "image_range", "mean", "std"}
+    if clash:
+        raise GanatomyError(f"--option: {min(clash)} is not an option of a checkpoint")
+    return options
+
+
+def check_picture(path: Path) -> None:
+    """Refuse a name that no picture can be written to."""
+    if not path.parent.is_dir():
+        raise GanatomyError(f"no such folder for the output: {path.parent}")
+    if path.suffix.lower() != ".png":
+        raise GanatomyError(f"expected --out to end in .png, got {path.name}")
 
 
 def parse_seeds(text: str) -> list[int] | range:
@@ -43,27 +94,3 @@ def parse_seeds(text: str) -> list[int] | range:
         return [int(part) for part in text.split(",")]
     except ValueError as error:
         raise GanatomyError(f"--seeds: expected A:B or a list like 1,5,9, got {text!r}") from error
-
-
-def read_array(path: Path, key: str) -> np.ndarray:
-    """Return an array of a ``.npy`` file, or the one called ``key`` (or the only one) of a ``.npz``."""
-    arrays = read_arrays(path)
-    if key in arrays:
-        return arrays[key]
-    if len(arrays) == 1:
-        return next(iter(arrays.values()))
-    raise GanatomyError(f"{path}: expected an array called {key!r}, found {', '.join(arrays) or 'none'}")
-
-
-def read_arrays(path: Path) -> dict[str, np.ndarray]:
-    """Return the arrays of a ``.npy`` or ``.npz`` file; pickled ones are refused."""
-    if not path.is_file():
-        raise GanatomyError(f"no such file: {path}")
-    try:
-        loaded = np.load(path, allow_pickle=False)
-        if isinstance(loaded, np.ndarray):
-            return {"": loaded}
-        with loaded:
-            return {name: loaded[name] for name in loaded.files}
-    except (ValueError, OSError, EOFError) as error:
-        raise GanatomyError(f"{path}: expected a .npy or .npz file of plain numbers: {error}") from error

@@ -12,7 +12,20 @@ from dissect import GanatomyError
 
 from ..console import out, print_json, print_table, show
 from ..preview import preview as draw
-from .options import Classes, Csv, Device, Json, Model, ZDim, open_model, parse_seeds
+from .options import (
+    Accept,
+    Classes,
+    Csv,
+    Device,
+    Json,
+    Model,
+    Options,
+    Truncation,
+    ZDim,
+    check_picture,
+    open_model,
+    parse_seeds,
+)
 
 app = typer.Typer(help="What can name pixels.", no_args_is_help=True)
 
@@ -67,16 +80,17 @@ def preview(
     device: Device = "cpu",
     z_dim: ZDim = None,
     num_classes: Classes = None,
+    truncation: Truncation = 1.0,
+    option: Options = None,
+    accept_licence: Accept = False,
 ) -> None:
     """Draw what a segmenter sees in a generator's images."""
     if samples <= 0:
         raise GanatomyError(f"expected a positive number of samples, got {samples}")
-    if not out_file.parent.is_dir():
-        raise GanatomyError(f"no such folder for the output: {out_file.parent}")
-    if out_file.suffix.lower() != ".png":
-        raise GanatomyError(f"expected --out to end in .png, got {out_file.name}")
-    generator = open_model(model, device, z_dim, num_classes)
+    check_picture(out_file)
+    generator = open_model(model, device, z_dim, num_classes, None, option, accept_licence)
     chosen = parse_seeds(seeds) if seeds else range(samples)
-    picture = draw(generator, segmodels.load(segmenter, device), list(chosen))
+    codes = generator.sample(chosen, truncation=truncation)
+    picture = draw(generator, segmodels.load(segmenter, device), codes)
     picture.save(out_file)
     out.print(str(out_file), markup=False)
