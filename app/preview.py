@@ -3,12 +3,15 @@
 from __future__ import annotations
 
 import colorsys
+from io import BytesIO
+from pathlib import Path
 
 import numpy as np
 from numpy.typing import NDArray
 from PIL import Image, ImageDraw, ImageFont
 
 from dissect import Codes, Generator
+from dissect.disk import replacing
 from dissect.pictures import to_bytes
 from segmodels import Segmenter
 from segmodels.base import resize_labels
@@ -16,7 +19,7 @@ from segmodels.base import resize_labels
 TILE = 128  # pixels a side of a drawn image
 GAP = 6
 PER_ROW = 4  # samples side by side
-BATCH = 8
+BATCH = 8  # images of up to 256 pixels made at once; of larger ones fewer, for the memory
 SHEET_TILE = 256  # pixels a side of an image that is drawn alone
 BACKGROUND, INK = (250, 250, 248), (30, 30, 30)
 GOLDEN = 0.61803398875  # hues this far apart (modulo 1) stay distinct for any number of concepts
@@ -34,12 +37,18 @@ def palette(concepts: int) -> Bytes:
     return np.array(colours, np.uint8)
 
 
+def at_once(generator: Generator) -> int:
+    """Return how many images are made in one pass."""
+    return max(1, BATCH * SHEET_TILE**2 // max(generator.resolution, SHEET_TILE) ** 2)
+
+
 def sheet(generator: Generator, codes: Codes) -> Image.Image:
     """Draw images side by side, at most 256 pixels each."""
     side = min(SHEET_TILE, generator.resolution)
     tiles: list[Image.Image] = []
-    for start in range(0, len(codes), BATCH):
-        for image in generator(codes[start : start + BATCH]).cpu().numpy():
+    step = at_once(generator)
+    for start in range(0, len(codes), step):
+        for image in generator(codes[start : start + step]).cpu().numpy():
             tiles.append(Image.fromarray(to_bytes(image)).resize((side, side), Image.Resampling.LANCZOS))
     return _grid(tiles)
 
@@ -47,8 +56,9 @@ def sheet(generator: Generator, codes: Codes) -> Image.Image:
 def preview(generator: Generator, segmenter: Segmenter, codes: Codes) -> Image.Image:
     """Draw each code's image beside its label planes, and below a legend of the concepts that occur."""
     images, planes = [], []
-    for start in range(0, len(codes), BATCH):
-        part = codes[start : start + BATCH]
+    step = at_once(generator)
+    for start in range(0, len(codes), step):
+        part = codes[start : start + step]
         made = generator(part)
         labels = segmenter(made, part.seeds)
         images += [to_bytes(image) for image in made.cpu().numpy()]
@@ -57,6 +67,14 @@ def preview(generator: Generator, segmenter: Segmenter, codes: Codes) -> Image.I
     cells = [_sample(image, labels, colours) for image, labels in zip(images, planes, strict=True)]
     grid = _grid(cells)
     return _stack(grid, _legend(segmenter, np.stack(planes), colours, grid.width))
+
+
+def save(picture: Image.Image, path: Path) -> None:
+    """Write a picture; GanatomyError if it cannot be written."""
+    data = BytesIO()
+    picture.save(data, "PNG")
+    with replacing(path) as file:
+        file.write(data.getvalue())
 
 
 def _sample(image: Bytes, labels: NDArray[np.int16], colours: Bytes) -> Image.Image:

@@ -11,6 +11,7 @@ from stylegan2_reference import random_tensors
 
 import dissect
 from app import cli
+from app.preview import at_once
 from dissect.generators import catalog
 
 DATA = Path(__file__).parent / "data"
@@ -112,6 +113,33 @@ def test_preview_is_a_sheet_of_samples(capsys, tmp_path):
         assert picture.size == (4 * 16 + 5 * 6, 2 * 16 + 3 * 6)
 
 
+@pytest.mark.parametrize("command", ["generators", "segmenters"])
+def test_a_picture_that_cannot_be_written_is_one_line(command, capsys, tmp_path):
+    (tmp_path / "folder.png").mkdir()
+    assert "cannot write" in refused(
+        capsys, command, "preview", "planted:1", "--samples", "1", "--out", tmp_path / "folder.png"
+    )
+    assert [path.name for path in tmp_path.iterdir()] == ["folder.png"]
+
+
+@pytest.mark.parametrize(("resolution", "images"), [(64, 8), (256, 8), (512, 2), (1024, 1)])
+def test_fewer_large_images_are_made_at_once(resolution, images):
+    class Sized:
+        pass
+
+    Sized.resolution = resolution
+    assert at_once(Sized()) == images
+
+
+@pytest.mark.parametrize("name", ["digiface-dcgan64", "planted", "pggan-dtd"])
+def test_a_file_called_like_a_catalogue_entry_has_not_its_licence(name, tmp_path):
+    save_file({key: value.contiguous() for key, value in random_tensors().items()}, tmp_path / f"{name}.safetensors")
+    generator = dissect.load(tmp_path / f"{name}.safetensors")
+    assert generator.name == name
+    assert catalog.licence_of(generator) == catalog.family("stylegan2").licence
+    assert "MIT" in catalog.licence_of(dissect.load("planted:3,units=64"))
+
+
 def test_a_licence_is_accepted_once(capsys):
     name = "mobilestylegan-ffhq"
     assert name not in catalog.accepted()
@@ -137,3 +165,5 @@ def test_dissect_takes_w_codes_and_noise_modes(capsys, tmp_path):
     assert status == 0, err
     assert dissect.open(out_file).layer("synthesis.b16.conv1").iou.shape[0] == 24
     assert "only one of" in refused(capsys, "dissect", PICKLE, "--w", w, "--seeds", "0:8")
+    for extra in (["--truncation", "0.7"], ["--cutoff", "2"], ["--class", "1"]):
+        assert "do not apply" in refused(capsys, "dissect", PICKLE, "--w", w, *extra, "--out", tmp_path / "no.h5")

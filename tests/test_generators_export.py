@@ -6,6 +6,7 @@ import pickle
 import pickletools
 from pathlib import Path
 
+import numpy as np
 import pytest
 import torch
 from networks import dcgan_tensors
@@ -169,6 +170,82 @@ def test_style_biases_far_from_1_come_back_from_genforce(source, suffix, tmp_pat
     assert bare.fingerprint == dissect.load(first).fingerprint == dissect.load(there).fingerprint
 
 
+@pytest.mark.parametrize("suffix", ["pth", "safetensors"])
+def test_what_a_conversion_rounds_survives_a_detour(suffix, tmp_path):
+    tensors = random_tensors(**NET)
+    for key in [key for key in tensors if key.endswith("affine.bias")]:
+        tensors[key] = torch.randn_like(tensors[key]) * 0.2
+    save_file({k: v.contiguous() for k, v in tensors.items()}, tmp_path / "n.safetensors")
+    first = dissect.convert(tmp_path / "n.safetensors", tmp_path / "0.pth", "genforce")
+    genforce = load_file(dissect.convert(first, tmp_path / "g.safetensors"))
+    for way in (["genforce", "rosinality", "nvlabs"], ["rosinality", "rosinality", "genforce", "nvlabs"]):
+        path = tmp_path / "n.safetensors"
+        for step, layout in enumerate(way):
+            path = dissect.convert(path, tmp_path / f"{step}{way[0]}.{suffix}", layout)
+        assert all(torch.equal(network_of(path)[key], value) for key, value in tensors.items()), way
+    for key in [key for key in genforce if key.endswith("style.bias")]:
+        genforce[key] = torch.randn_like(genforce[key]) * 1e-3
+    save_file(genforce, tmp_path / "small.safetensors")
+    path = tmp_path / "small.safetensors"
+    for step, layout in enumerate(["nvlabs", "nvlabs", "rosinality", "genforce"]):
+        path = dissect.convert(path, tmp_path / f"{step}.back.{suffix}", layout)
+    assert all(torch.equal(network_of(path)[key], value) for key, value in genforce.items())
+
+
+@pytest.mark.parametrize("dtype", [torch.float16, torch.bfloat16, torch.float64])
+@pytest.mark.parametrize("suffix", ["pth", "safetensors"])
+def test_other_precisions_keep_picture_and_every_bit(dtype, suffix, tmp_path):
+    tensors = {key: (value * 0.7).to(dtype).contiguous() for key, value in random_tensors(**NET).items()}
+    tensors = {key: value for key, value in tensors.items() if "resample" not in key}
+    save_file(tensors, tmp_path / "n.safetensors")
+    there = dissect.convert(tmp_path / "n.safetensors", tmp_path / f"there.{suffix}", "genforce")
+    back = dissect.convert(there, tmp_path / f"back.{suffix}", "nvlabs")
+    assert dissect.load(there).fingerprint == dissect.load(tmp_path / "n.safetensors").fingerprint
+    after = network_of(back)
+    assert {key: after[key].dtype for key in tensors} == dict.fromkeys(tensors, dtype)
+    assert all(torch.equal(after[key], value) for key, value in tensors.items())
+
+
+@pytest.mark.parametrize("suffix", ["pth", "safetensors"])
+def test_a_conversion_keeps_what_no_tensor_says(suffix, tmp_path):
+    recorded = dissect.load(DATA / "nvlabs_sg2ada.pkl")
+    there = dissect.load(dissect.convert(recorded, tmp_path / f"clamp.{suffix}"))
+    assert there.fingerprint == recorded.fingerprint
+    assert {fact.name: (fact.value, fact.source) for fact in there.facts}["conv_clamp"] == (1.5, "file")
+    again = dissect.load(dissect.convert(there, tmp_path / f"again.{suffix}"))
+    assert again.fingerprint == recorded.fingerprint
+    path = nvlabs(tmp_path / "n.safetensors")
+    faster = dissect.load(path, lr_multiplier=0.05)
+    assert dissect.load(dissect.convert(faster, tmp_path / f"lr.{suffix}")).fingerprint == faster.fingerprint
+    for layout in ("rosinality", "genforce"):
+        with pytest.raises(GanatomyError, match=r"the gain 0\.01"):
+            dissect.convert(faster, tmp_path / f"x.{suffix}", layout)
+    meant = dissect.load(path, w_avg=np.ones(dissect.load(path).w_dim, np.float32))
+    for layout in ("nvlabs", "rosinality"):
+        written = dissect.load(dissect.convert(meant, tmp_path / f"w-{layout}.{suffix}", layout))
+        assert written.fingerprint == meant.fingerprint
+
+
+@pytest.mark.parametrize(
+    "note",
+    [
+        '{"float32": 5, "shape": 3}',
+        '{"layout":"genforce","originals":{"synthesis.early_layer.const":{"float32":"AACAPw==","shape":[]}}}',
+        '{"layout":"genforce","originals":{"synthesis.early_layer.const":{"float32":"AAA","shape":[1]}}}',
+        '{"options":[1]}',
+        "[" * 100_000,
+    ],
+)
+def test_somebody_elses_note_does_no_harm(note, tmp_path):
+    plain = nvlabs(tmp_path / "n.safetensors")
+    save_file(load_file(plain), tmp_path / "noted.safetensors", {"ganatomy": note})
+    written = [
+        load_file(dissect.convert(path, tmp_path / f"{path.stem}-out.safetensors", "genforce"))
+        for path in (plain, tmp_path / "noted.safetensors")
+    ]
+    assert all(torch.equal(written[1][key], value) for key, value in written[0].items())
+
+
 def test_a_conversion_to_safetensors_keeps_the_layout(tmp_path):
     out = dissect.convert(DATA / "nvlabs_sg2ada.pkl", tmp_path / "net.safetensors")
     expected = load_file(DATA / "sg2ada_cond.safetensors")
@@ -193,6 +270,12 @@ WRONG = {
         "no weight of that name and shape",
     ),
     "planted": (lambda g, f: dissect.export(dissect.load("planted:1"), f / "x.pth"), "did not come from a checkpoint"),
+    "no number": (
+        lambda g, f: dissect.export(g, f / "x", weights={"mapping.fc0.bias": g.module.mapping.fc0.bias * float("nan")}),
+        "NaN",
+    ),
+    "too long": (lambda g, f: dissect.export(g, f / ("a" * 300)), "cannot write"),
+    "NUL": (lambda g, f: dissect.convert(g, f / "a\0b.pth"), "cannot write"),
     "unknown layout": (lambda g, f: dissect.convert(g, f / "x.pth", "rosinalty"), "nearest: rosinality"),
     "unknown suffix": (lambda g, f: dissect.convert(g, f / "x.pkl"), "suffix: .safetensors, .pth, .pt"),
     "clamp": (

@@ -14,6 +14,8 @@ from stylegan2_reference import Reference, random_tensors
 import dissect
 from dissect import GanatomyError
 from dissect.generators import stylegan2
+from dissect.generators.checkpoint import Checkpoint, StoredNetwork
+from dissect.generators.family import open_checkpoint
 from dissect.generators.stylegan2_network import Config, Network
 
 pytestmark = pytest.mark.usefixtures("one_thread")
@@ -212,7 +214,12 @@ def test_random_noise_follows_the_seed_and_nothing_else(tmp_path):
         (lambda g: g.codes(np.zeros((2, 6))), r"w \[N, 7\] or w\+ \[N, 6, 7\]"),
         (lambda g: g.codes(np.zeros((2, 5, 7))), "w+"),
         (lambda g: g.codes(np.full((2, 7), np.nan)), "NaN"),
+        (lambda g: g.codes(np.full((2, 7), 1e300)), "infinite"),
+        (lambda g: g.map(np.full((2, 8), 1e300)), "infinite"),
+        (lambda g: g.sample([0], truncation=float("nan")), "finite number"),
+        (lambda g: g.sample([0], truncation="0.5"), "finite number"),
         (lambda g: g.codes("nowhere.npy"), "no such file"),
+        (lambda g: g.codes("n" * 300), "no such file"),
         (lambda g: g.codes(np.array(["a"])), "as numbers"),
         (lambda g: g.sample([0], classes=1), "no classes"),
     ],
@@ -227,12 +234,12 @@ def test_wrong_codes_are_one_line(call, words, tmp_path):
 @pytest.mark.parametrize("suffix", ["npy", "npz", "pt", "safetensors"])
 def test_w_comes_from_files(suffix, tmp_path):
     generator = dissect.load(saved(random_tensors(), tmp_path / "net.safetensors"))
-    w = torch.randn(2, 6, 7)
+    w = torch.randn(2, 6, 7).bfloat16().float()  # inversions are saved in half precision too
     path = tmp_path / f"w.{suffix}"
     {
         "npy": lambda: np.save(path, w.numpy()),
         "npz": lambda: np.savez(path, w=w.numpy(), other=np.zeros(3)),
-        "pt": lambda: torch.save(w, path),
+        "pt": lambda: torch.save(w.bfloat16(), path),
         "safetensors": lambda: save_file({"w": w}, path),
     }[suffix]()
     assert torch.equal(generator.codes(path).w, w)
@@ -255,6 +262,19 @@ def test_parameter_counts_of_the_papers_networks(channels, parameters):
     with torch.device("meta"):
         network = Network(Config(512, 512, 512, 8, channels))
     assert sum(parameter.numel() for parameter in network.parameters()) == parameters
+
+
+def test_a_state_dict_in_memory_may_come_from_data_parallel(tmp_path):
+    tensors = random_tensors()
+    wrapped = dissect.load({f"module.{key}": value for key, value in tensors.items()})
+    assert wrapped.fingerprint == dissect.load(tensors).fingerprint
+
+
+def test_a_recorded_constructor_without_a_clamp_has_none():
+    network = StoredNetwork("G_ema", "", random_tensors(), "Generator", {"img_resolution": 16, "c_dim": 0}, {})
+    held = Checkpoint(Path("net.pkl"), "", "nvidia pickle", (network,))
+    generator = open_checkpoint(held, (stylegan2.FAMILY,), "net", torch.device("cpu"), {})
+    assert ("conv_clamp", None, "file") in [(fact.name, fact.value, fact.source) for fact in generator.facts]
 
 
 def test_what_is_known_and_what_is_guessed(tmp_path):

@@ -57,6 +57,8 @@ def dissect(
         raise GanatomyError(f"expected a positive number of samples, got {samples}")
     if sum(x is not None for x in (seeds, z, w, images)) > 1:
         raise GanatomyError("give only one of --seeds, --z, --w and --images")
+    if w is not None and (class_ is not None or truncation != 1.0 or cutoff is not None):
+        raise GanatomyError("--w gives finished w's: --class, --truncation and --cutoff do not apply")
     generator = open_model(model, device, z_dim, num_classes, input_size, option, accept_licence)
     named = segmodels.load(segmenter, device)
     codes = None if w is None else generator.codes(w, noise)

@@ -14,7 +14,7 @@ from dissect.generators import catalog
 from dissect.generators import fetch as fetching
 
 from ..console import columns_of, out, print_json, print_table, show
-from ..preview import sheet
+from ..preview import save, sheet
 from .options import (
     Accept,
     Classes,
@@ -141,7 +141,7 @@ def preview(
     check_picture(out_file)
     generator = open_model(model, device, z_dim, num_classes, None, option, accept_licence)
     chosen = parse_seeds(seeds) if seeds else range(samples)
-    sheet(generator, generator.sample(chosen, class_, truncation)).save(out_file)
+    save(sheet(generator, generator.sample(chosen, class_, truncation)), out_file)
     out.print(str(out_file), markup=False)
 
 

@@ -12,6 +12,7 @@ from dissect import GanatomyError
 
 from ..console import out, print_json, print_table, show
 from ..preview import preview as draw
+from ..preview import save
 from .options import (
     Accept,
     Classes,
@@ -92,5 +93,5 @@ def preview(
     chosen = parse_seeds(seeds) if seeds else range(samples)
     codes = generator.sample(chosen, truncation=truncation)
     picture = draw(generator, segmodels.load(segmenter, device), codes)
-    picture.save(out_file)
+    save(picture, out_file)
     out.print(str(out_file), markup=False)

@@ -11,6 +11,8 @@ from torch import Tensor
 from segmodels import GanatomyError
 from segmodels.files import one_line
 
+from .checkpoint import shown
+
 
 def read_arrays(path: Path) -> dict[str, np.ndarray]:
     """Return the arrays of a ``.npy``, ``.npz``, ``.pt`` or safetensors file by name; a single one is called "".
@@ -18,8 +20,12 @@ def read_arrays(path: Path) -> dict[str, np.ndarray]:
     Raises:
         GanatomyError: for anything else, and for pickled objects.
     """
-    if not path.is_file():
-        raise GanatomyError(f"no such file: {path}")
+    try:
+        found = path.is_file()
+    except (OSError, ValueError):  # too long, not allowed, a NUL inside
+        found = False
+    if not found:
+        raise GanatomyError(f"no such file: {shown([path])}")
     try:
         with path.open("rb") as file:
             head = file.read(9)
@@ -52,10 +58,17 @@ def _is_npz(path: Path) -> bool:
 def _torch_arrays(path: Path) -> dict[str, np.ndarray]:
     loaded = torch.load(path, map_location="cpu", weights_only=True)
     if isinstance(loaded, Tensor):
-        return {"": loaded.detach().numpy()}
+        return {"": _plain(loaded)}
     if isinstance(loaded, dict):
-        return {str(key): value.detach().numpy() for key, value in loaded.items() if isinstance(value, Tensor)}
+        return {str(key): _plain(value) for key, value in loaded.items() if isinstance(value, Tensor)}
     raise GanatomyError(f"{path}: holds a {type(loaded).__name__}, expected an array")
+
+
+def _plain(tensor: Tensor) -> np.ndarray:
+    """Return a tensor's numbers; NumPy has no bfloat16."""
+    tensor = tensor.detach()
+    array: np.ndarray = (tensor.float() if tensor.dtype == torch.bfloat16 else tensor).numpy()
+    return array
 
 
 def read_array(path: Path, key: str) -> np.ndarray:

@@ -12,6 +12,7 @@ from segmodels import GanatomyError
 from segmodels.errors import unknown_name
 from segmodels.files import one_line
 
+from ..disk import replacing
 from . import dcgan, fetch, mobilestylegan, pggan, stylegan2
 from .base import Generator
 from .family import Family
@@ -165,14 +166,20 @@ def accept_licence(name: str) -> None:
     path = _acceptances()
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
-        path.write_text(json.dumps(accepted() | {name: date.today().isoformat()}, indent=1), encoding="utf-8")
+        with replacing(path) as file:
+            file.write(json.dumps(accepted() | {name: date.today().isoformat()}, indent=1).encode())
     except OSError as error:
         raise GanatomyError(f"cannot write {path}: {error.strerror or one_line(error)}") from error
 
 
 def licence_of(generator: Generator) -> str | None:
     """Return what is known of the licence of a generator's weights, or None."""
+    origin = generator.origin
     for known in ENTRIES:
-        if known.name == generator.name and (known.source is None or generator.origin is not None):
+        if origin is None and known.source is None and known.family == generator.family:
+            return known.licence
+        # By content: a file of one's own may have any name.
+        digest = None if known.source is None else known.source.sha256
+        if origin is not None and digest and origin.sha256.startswith(digest):
             return known.licence
     return next((known.licence for known in FAMILIES if known.name == generator.family and known.licence), None)

@@ -76,9 +76,10 @@ def check_seeds(seeds: Sequence[int] | int) -> tuple[int, ...]:
 def as_latents(z: Tensor | np.ndarray, z_dim: int, name: str) -> Tensor:
     """Return a float32 copy [N, z_dim] of z [N, z_dim] or [N, z_dim, 1, 1]; ``name`` is for the error."""
     try:
-        values = torch.from_numpy(
-            np.array(z.detach().cpu().float().numpy() if isinstance(z, Tensor) else z, np.float32)
-        )
+        with np.errstate(over="ignore"):  # infinite values are refused below
+            values = torch.from_numpy(
+                np.array(z.detach().cpu().float().numpy() if isinstance(z, Tensor) else z, np.float32)
+            )
     except (TypeError, ValueError) as error:
         raise GanatomyError(f"{name}: expected z as numbers [N, {z_dim}], got {type(z).__name__}") from error
     if values.ndim == 4 and values.shape[2:] == (1, 1):

@@ -2,14 +2,11 @@
 
 from __future__ import annotations
 
-import base64
-import json
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
 import torch
-from safetensors import safe_open
 from safetensors.torch import save as as_safetensors
 from torch import Tensor
 
@@ -20,12 +17,12 @@ from ..edits import FeatureEdit
 from . import catalog, checkpoint
 from .base import Generator
 from .checkpoint import StoredNetwork, shown
-from .family import Origin, recognise
+from .family import Family, Origin, recognise
 from .layouts import Layout
 from .loading import load
+from .notes import NOTE, as_text, note_of, originals
 
 SUFFIXES = {".safetensors": "safetensors", ".pth": "torch", ".pt": "torch"}
-NOTE = "ganatomy"  # the entry of a converted file that holds what the conversion rounded
 
 
 def export(
@@ -60,6 +57,9 @@ def export(
     if wrong:
         raise GanatomyError(f"{generator.name} has no weight of that name and shape: {shown(wrong)}")
     changed = {name: value for name, value in (weights or {}).items() if not torch.equal(before[name].cpu(), value)}
+    for name, value in changed.items():
+        if not torch.isfinite(value).all():
+            raise GanatomyError(f"the weight {name} holds NaN or infinite values")
     inside = {
         origin.layout.by_name[name].key: origin.layout.by_name[name].write(value) for name, value in changed.items()
     }
@@ -97,10 +97,16 @@ def convert(
     if kind is None:
         raise GanatomyError(f"{path}: say the kind of file by its suffix: {', '.join(SUFFIXES)}")
     out = _target(path, origin, overwrite)
-    stored, network = _reread(origin)
-    inside, beside, note = converted(origin.layout, target, network, _note(stored, network))
+    _, network = _reread(origin)
+    told = note_of(network.beside)
+    teller = next(
+        (known for known in (origin.layout, target, *family.layouts) if known.name == told.get("layout")), None
+    )
+    inside, beside, note = converted(origin.layout, target, network, told, teller, _given(generator))
+    if chosen := _chosen(generator, family):
+        note["options"] = chosen
     if kind == "safetensors":
-        metadata = {"format": "pt"} | ({NOTE: json.dumps(note, default=_packed)} if note else {})
+        metadata = {"format": "pt"} | ({NOTE: as_text(note)} if note else {})
         flat = {key: tensor.contiguous().clone() for key, tensor in (inside | beside).items()}
         data = as_safetensors(flat, metadata)
         with replacing(out) as file:
@@ -115,68 +121,97 @@ def convert(
 
 
 def converted(
-    source: Layout, target: Layout, network: StoredNetwork, note: object = None
+    source: Layout,
+    target: Layout,
+    network: StoredNetwork,
+    told: Mapping[str, object] | None = None,
+    teller: Layout | None = None,
+    given: Mapping[str, Tensor] | None = None,
 ) -> tuple[dict[str, Tensor], dict[str, Tensor], dict[str, Any]]:
     """Return a stored network's tensors in another layout: (inside, beside it, what the conversion rounded).
 
-    ``note`` is what an earlier conversion rounded.
+    Args:
+        told: the note of an earlier conversion; teller: the layout whose numbers it rounded.
+        given: canonical tensors in place of the file's.
     """
-    canonical = source.read(network.tensors, network.beside)
-    if target is source:
+    exact = _still_true(told or {}, teller, source, network.tensors)
+    if target is source and not given:
         same = {key: tensor.contiguous() for key, tensor in network.tensors.items()}
         outside = {entry: network.beside.get(entry) for entry in source.outside.values()}
-        return same, {key: value for key, value in outside.items() if isinstance(value, Tensor)}, {}
+        kept = {key: value for key, value in outside.items() if isinstance(value, Tensor)}
+        return same, kept, _rounded(teller, exact)
+    canonical = source.read(network.tensors, network.beside) | dict(given or {})
+    if teller is not None:
+        canonical |= {teller.by_key[key].name: teller.by_key[key].read(tensor) for key, tensor in exact.items()}
     inside, beside = target.write(canonical)
-    for key, original in originals(note, target).items():
-        place = target.by_key.get(key)
+    if teller is target:
+        return inside | exact, beside, _rounded(source, _lost(source, target, inside | exact, beside, network.tensors))
+    lost = _lost(source, target, inside, beside, network.tensors)
+    if teller is not None and not lost:
+        return inside, beside, _rounded(teller, _lost(teller, target, inside, beside, exact))
+    return inside, beside, _rounded(source, lost)
+
+
+def _still_true(
+    told: Mapping[str, object], teller: Layout | None, source: Layout, now: Mapping[str, Tensor]
+) -> dict[str, Tensor]:
+    """Return what was rounded, of the numbers that are still what the rounding made of them."""
+    exact: dict[str, Tensor] = {}
+    if teller is None:
+        return exact
+    for key, original in originals(told).items():
+        place = teller.by_key.get(key)
         became = source.by_name.get(place.name) if place else None
-        # Only where the number is still the one that it became.
-        if place and became and _same(became.write(place.read(original)), network.tensors.get(became.key)):
-            inside[key] = original
+        if place is None or became is None or became.key not in now:
+            continue
+        try:
+            if torch.equal(became.write(place.read(original)), now[became.key]):
+                exact[key] = original
+        except (RuntimeError, IndexError):  # not of this tensor's shape: somebody else's note
+            continue
+    return exact
+
+
+def _lost(
+    source: Layout,
+    target: Layout,
+    inside: Mapping[str, Tensor],
+    beside: Mapping[str, Tensor],
+    tensors: Mapping[str, Tensor],
+) -> dict[str, Tensor]:
+    """Return which of the tensors in the layout ``source`` do not come back from the layout ``target``."""
     back, _ = source.write(target.read(inside, beside))
-    lost = {
+    return {
         key: tensor
-        for key, tensor in network.tensors.items()
-        if key in source.by_key and key in back and not torch.equal(back[key], tensor)
+        for key, tensor in tensors.items()
+        if key in source.by_key
+        and key in back
+        and not (back[key].dtype == tensor.dtype and torch.equal(back[key], tensor))
     }
-    return inside, beside, ({"layout": source.name, "originals": lost} if lost else {})
 
 
-def _same(became: Tensor, now: Tensor | None) -> bool:
-    return now is not None and torch.equal(became, now)
+def _rounded(layout: Layout | None, lost: dict[str, Tensor]) -> dict[str, Any]:
+    return {"layout": layout.name, "originals": lost} if layout is not None and lost else {}
 
 
-def _note(stored: checkpoint.Checkpoint, network: StoredNetwork) -> object:
-    """Return the note of an earlier conversion, or None: an entry beside the network, or safetensors' metadata."""
-    if stored.format != "safetensors":
-        return network.beside.get(NOTE)
-    with safe_open(stored.path, "pt") as file:
-        text = (file.metadata() or {}).get(NOTE)
-    try:
-        return None if text is None else json.loads(text, object_hook=_unpacked)
-    except (ValueError, RuntimeError):  # somebody else's note
-        return None
+def _given(generator: Generator) -> dict[str, Tensor]:
+    """Return the canonical tensors that an option gave."""
+    given = {fact.name for fact in generator.facts if fact.source == "option"}
+    return {
+        name: tensor.cpu()
+        for name, tensor in generator.module.state_dict().items()
+        if name.startswith("mapping.") and name.removeprefix("mapping.") in given
+    }
 
 
-def originals(note: object, target: Layout) -> dict[str, Tensor]:
-    """Return the numbers in the layout ``target`` that an earlier conversion out of it rounded."""
-    if not isinstance(note, Mapping) or note.get("layout") != target.name:
-        return {}
-    kept = note.get("originals")
-    return {k: v for k, v in kept.items() if isinstance(v, Tensor)} if isinstance(kept, Mapping) else {}
-
-
-def _packed(tensor: Tensor) -> dict[str, object]:
-    """Return float32 numbers as JSON that keeps every bit."""
-    data = tensor.float().contiguous().numpy().astype("<f4").tobytes()
-    return {"float32": base64.b64encode(data).decode(), "shape": list(tensor.shape)}
-
-
-def _unpacked(value: dict[str, Any]) -> object:
-    if value.keys() != {"float32", "shape"}:
-        return value
-    data = torch.frombuffer(bytearray(base64.b64decode(value["float32"])), dtype=torch.float32)
-    return data.reshape(value["shape"])
+def _chosen(generator: Generator, family: Family) -> dict[str, object]:
+    """Return the options without which the converted file would make other images."""
+    default = {option.name: option.default for option in family.options}
+    return {
+        fact.name: fact.value
+        for fact in generator.facts
+        if fact.source in ("file", "option") and default.get(fact.name) not in (None, fact.value)
+    }
 
 
 def _origin(generator: Generator) -> Origin:
@@ -187,12 +222,20 @@ def _origin(generator: Generator) -> Origin:
 
 def _target(path: str | Path, origin: Origin, overwrite: bool) -> Path:
     out = Path(path)
-    if out.exists() and (origin.path.exists() and out.samefile(origin.path)):
-        raise GanatomyError(f"{out} is the generator's own file; choose another name")
-    if out.exists() and not overwrite:
-        raise GanatomyError(f"{out} exists; choose another name, or overwrite it (overwrite=True, --overwrite)")
-    if not out.parent.is_dir():
-        raise GanatomyError(f"no such folder: {out.parent}")
+    try:
+        # A network of several files may have been opened by the name of one of them; its export is their folder.
+        several = origin.format == checkpoint.OPENVINO and origin.path.is_file()
+        own = [origin.path, origin.path.parent] if several else [origin.path]
+        if "\0" in str(out):
+            raise ValueError("a NUL in its name")
+        if out.exists() and any(known.exists() and out.samefile(known) for known in own):
+            raise GanatomyError(f"{out} is the generator's own file; choose another name")
+        if out.exists() and not overwrite:
+            raise GanatomyError(f"{out} exists; choose another name, or overwrite it (overwrite=True, --overwrite)")
+        if not out.parent.is_dir():
+            raise GanatomyError(f"no such folder: {out.parent}")
+    except (OSError, ValueError) as error:  # too long, not allowed, a NUL inside
+        raise GanatomyError(f"cannot write {shown([out])}: {getattr(error, 'strerror', None) or error}") from error
     return out
 
 

@@ -16,6 +16,7 @@ from segmodels.errors import unknown_name
 from .base import Generator
 from .checkpoint import Checkpoint, StoredNetwork, check, shown
 from .layouts import Layout
+from .notes import note_of, settings
 
 
 @dataclass(frozen=True)
@@ -206,16 +207,18 @@ def open_checkpoint(
             continue
         family, layout = found
         check(network, checkpoint)
+        names = [known.name for known in family.options]
         for option in given:
-            if option not in {known.name for known in family.options}:
-                raise unknown_name(f"option of {family.title}", option, [known.name for known in family.options])
+            if option not in names:
+                raise unknown_name(f"option of {family.title}", option, names)
+        converted_with = {k: v for k, v in settings(note_of(network.beside)).items() if k in names}
         try:
             opening = Opening(
                 name=name,
                 device=device,
                 layout=layout,
                 tensors=layout.read(network.tensors, network.beside),
-                arguments=flat(network.arguments),
+                arguments=converted_with | flat(network.arguments),
                 beside=network.beside,
                 given=given,
                 options=family.options,

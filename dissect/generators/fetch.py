@@ -165,6 +165,8 @@ def _download(source: Remote, target: Path) -> Path:
                 what = _what(source) if path == got else f"{_what(source)}: {path.name}"
                 raise GanatomyError(f"{what}: SHA-256 is {digest}, expected {expected}; nothing was kept")
         if target.is_dir():
+            if _intact(source, target):  # another process was faster, and may be reading it
+                return target
             shutil.rmtree(target)  # a damaged one
         os.replace(got, target)
     return target

@@ -182,7 +182,8 @@ def from_tensors(
     """Return the generator of a state dict in memory, its family recognised from the tensors."""
     if not all(isinstance(key, str) and isinstance(value, Tensor) for key, value in tensors.items()):
         raise GanatomyError("expected a state dict: names and tensors")
-    plain = {key: value.detach().cpu().clone() for key, value in tensors.items()}
-    network = checkpoint.StoredNetwork("", "", plain, None, {}, {})
+    prefix = "module." if tensors and all(key.startswith("module.") for key in tensors) else ""
+    plain = {key.removeprefix(prefix): value.detach().cpu().clone() for key, value in tensors.items()}
+    network = checkpoint.StoredNetwork("", prefix, plain, None, {}, {})
     held = checkpoint.Checkpoint(Path(name), "", IN_MEMORY, (network,))
     return open_checkpoint(held, catalog.FAMILIES, name, torch.device(device), options or {})

@@ -60,6 +60,8 @@ class StyleGenerator(Generator):
         Truncation is a lerp from the mean w: ``mean + truncation (w - mean)`` (Karras et al., CVPR 2019, B), in the
         first ``cutoff`` of the w's, or in all of them.
         """
+        if not isinstance(truncation, (int, float, np.integer, np.floating)) or not np.isfinite(truncation):
+            raise GanatomyError(f"expected truncation as a finite number, got {truncation!r}")
         codes = super().map(z, classes, truncation, cutoff, noise)
         assert codes.z is not None
         if cutoff is not None and (not isinstance(cutoff, (int, np.integer)) or cutoff < 0):
@@ -86,7 +88,8 @@ class StyleGenerator(Generator):
         given = read_array(Path(w), "w") if isinstance(w, (str, Path)) else w
         try:
             plain = given.detach().cpu().float().numpy() if isinstance(given, Tensor) else given
-            values = torch.from_numpy(np.array(plain, np.float32))
+            with np.errstate(over="ignore"):  # infinite values are refused below
+                values = torch.from_numpy(np.array(plain, np.float32))
         except (TypeError, ValueError) as error:
             raise GanatomyError(f"{self.name}: expected w as numbers [N, {self.w_dim}]") from error
         if values.ndim == 1:

@@ -18,7 +18,7 @@ from .codes import Codes
 from .family import Family, Opening, Option
 from .layers import rgb
 from .stylebased import StyleGenerator, noise_maps
-from .stylegan2_layouts import LAYOUTS, MAX_BLOCKS, MAX_MAPPING
+from .stylegan2_layouts import LAYOUTS, LR_MULTIPLIER, MAX_BLOCKS, MAX_MAPPING
 from .stylegan2_network import Block, Config, Network, StyledConv, upsampled
 
 FAMILY_NAME = "stylegan2"
@@ -203,6 +203,8 @@ def configure(opening: Opening) -> Config:
 
 def make(opening: Opening) -> StyleGAN2:
     """Return the generator of a stored network."""
+    if "img_resolution" in opening.arguments:  # a constructor's arguments: without conv_clamp there is none
+        opening.arguments = {"conv_clamp": None, **opening.arguments}
     if "w_avg" in opening.given:
         opening.tensors["mapping.w_avg"] = opening.setting("w_avg")
     config = configure(opening)
@@ -236,7 +238,7 @@ def clamp(value: object) -> float | None:
 
 OPTIONS = (
     Option("conv_clamp", clamp, NO_CLAMP, "a positive number or none; what training bounded every conv with"),
-    Option("lr_multiplier", positive, 0.01, "a positive number; runtime gain of the mapping"),
+    Option("lr_multiplier", positive, LR_MULTIPLIER, "a positive number; runtime gain of the mapping"),
     Option("w_avg", as_mean, None, "[w_dim] or a .npy file; mean w, for files that do not hold it"),
 )
 

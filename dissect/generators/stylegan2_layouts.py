@@ -16,6 +16,7 @@ from .stylegan2_network import FILTER
 
 MAX_BLOCKS = 10  # 4 to 2,048 pixels
 MAX_MAPPING = 32
+LR_MULTIPLIER = 0.01  # of every published mapping
 PARTS = ("weight", "bias", "affine.weight", "affine.bias")
 NOISE = ("noise_strength", "noise_const")
 
@@ -113,12 +114,19 @@ def _rosinality_constants(tensors: Tensors) -> dict[str, Tensor]:
     return kernels | {f"to_rgbs.{b - 1}.upsample.kernel": _fir(4.0) for b in blocks}
 
 
+def _unbounded(configuration: Mapping[str, object]) -> str | None:
+    """Return what NVlabs' constructor can be told and the other code bases cannot."""
+    if configuration["lr_multiplier"] != LR_MULTIPLIER:
+        return f"this layout's mapping has the gain {LR_MULTIPLIER}"
+    return None if configuration["conv_clamp"] is None else "this layout does not clamp"
+
+
 def _rosinality_cannot(configuration: Mapping[str, object]) -> str | None:
     if configuration["num_classes"]:
         return "this layout has no classes"
     if configuration["architecture"] != "skip":
         return f"this layout has no {configuration['architecture']} architecture"
-    return None if configuration["conv_clamp"] is None else "this layout does not clamp"
+    return _unbounded(configuration)
 
 
 ROSINALITY = Layout(
@@ -143,7 +151,8 @@ def _genforce_modules() -> Iterator[tuple[str, str]]:
 
 
 def _plus(amount: float) -> Change:
-    return lambda t: t + amount
+    # A half-precision sum would round so much that pictures differ.
+    return lambda t: (t.float() if t.is_floating_point() and t.itemsize < 4 else t) + amount
 
 
 def _genforce_places() -> Iterator[Place]:
@@ -175,7 +184,7 @@ def _genforce_constants(tensors: Tensors) -> dict[str, Tensor]:
 def _genforce_cannot(configuration: Mapping[str, object]) -> str | None:
     if configuration["architecture"] == "resnet":
         return "this layout stores a resnet's shortcuts over its convs"
-    return None if configuration["conv_clamp"] is None else "this layout does not clamp"
+    return _unbounded(configuration)
 
 
 GENFORCE = Layout(
