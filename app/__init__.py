@@ -1,6 +1,7 @@
 """What people see: the command line, reports and figures. The only package that prints or draws.
 
 ==================  ==================================================================
+``start``           the entry point, before anything is imported
 ``cli``             the command ``ganatomy``: errors become one line and an exit status
 ``commands/``       one module per group of commands
 ``console``         tables, JSON, CSV and progress bars
@@ -14,9 +15,11 @@
 ==================  ==================================================================
 """
 
-import dissect
+from importlib.util import find_spec
+from pathlib import Path
 
-if not hasattr(dissect, "GanatomyError"):
+_found = find_spec("dissect")  # without importing it: that takes a second, in which Ctrl-C must be one line too
+if _found is None or _found.origin is None or Path(_found.origin).parents[1] != Path(__file__).parents[1]:
     raise ImportError(
         "another package named 'dissect' (the forensics toolkit) is installed in this environment and answers first; "
         "install ganatomy in an environment of its own"

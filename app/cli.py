@@ -15,7 +15,7 @@ from dissect.disk import FULL
 from dissect.manifest import ganatomy_version
 
 from .commands import cache, demo, dissect, generators, report, segmenters, units, verify
-from .console import remark
+from .console import out, remark
 
 WRONG_INPUT, INTERRUPTED = 2, 130
 
@@ -63,6 +63,9 @@ def run(arguments: Sequence[str]) -> int:
     except (KeyboardInterrupt, typer.Abort):
         status = INTERRUPTED
     except Exception as error:
+        if type(error).__name__ == "NoArgsIsHelpError":  # typer brings its own copy of click, or uses it
+            out.print(error.format_message(), markup=False)  # type: ignore[attr-defined]
+            return WRONG_INPUT
         line = _one_line(error)
         if line is None:
             raise

@@ -20,6 +20,7 @@ TILE = 128  # pixels a side of a drawn image
 GAP = 6
 PER_ROW = 4  # samples side by side
 BATCH = 8  # images of up to 256 pixels made at once; of larger ones fewer, for the memory
+SMALL_TILE = 64  # what smaller images are enlarged to, by a whole number
 SHEET_TILE = 256  # pixels a side of an image that is drawn alone
 BACKGROUND, INK = (250, 250, 248), (30, 30, 30)
 GOLDEN = 0.61803398875  # hues this far apart (modulo 1) stay distinct for any number of concepts
@@ -43,13 +44,14 @@ def at_once(generator: Generator) -> int:
 
 
 def sheet(generator: Generator, codes: Codes) -> Image.Image:
-    """Draw images side by side, at most 256 pixels each."""
-    side = min(SHEET_TILE, generator.resolution)
+    """Draw images side by side, 64 to 256 pixels each."""
+    side = min(SHEET_TILE, generator.resolution * max(1, SMALL_TILE // generator.resolution))
+    how = Image.Resampling.NEAREST if side >= generator.resolution else Image.Resampling.LANCZOS
     tiles: list[Image.Image] = []
     step = at_once(generator)
     for start in range(0, len(codes), step):
         for image in generator(codes[start : start + step]).cpu().numpy():
-            tiles.append(Image.fromarray(to_bytes(image)).resize((side, side), Image.Resampling.LANCZOS))
+            tiles.append(Image.fromarray(to_bytes(image)).resize((side, side), how))
     return _grid(tiles)
 
 

@@ -184,3 +184,21 @@ def test_demo_falls_back_to_planted(capsys, tmp_path, monkeypatch):
     assert lines[0] == lines[-1]
     assert (tmp_path / "demo" / "planted-0.h5").exists()
     assert (tmp_path / "demo" / "planted-0-report" / "index.html").exists()
+
+
+def test_an_interrupt_before_anything_is_imported_is_one_line():
+    command = [sys.executable, "-c", "from app.start import main; main()", "generators", "list"]
+    process = subprocess.Popen(command, stdout=subprocess.DEVNULL, stderr=subprocess.PIPE, text=True)
+    time.sleep(0.3)
+    process.send_signal(signal.SIGINT)
+    error = process.communicate(timeout=60)[1]
+    if "nothing was begun" in error:  # else it came before this process had read its first line, or after the imports
+        assert process.returncode == 130
+        assert error.count("\n") == 1
+
+
+def test_no_arguments_show_the_help(capsys):
+    status, out, err = call(capsys)
+    assert (status, err) == (2, "")
+    assert "Commands:" in out
+    assert out.count("\n") > 10

@@ -110,7 +110,7 @@ def test_preview_is_a_sheet_of_samples(capsys, tmp_path):
     )
     assert status == 0
     with Image.open(out_file) as picture:
-        assert picture.size == (4 * 16 + 5 * 6, 2 * 16 + 3 * 6)
+        assert picture.size == (4 * 64 + 5 * 6, 2 * 64 + 3 * 6)
 
 
 @pytest.mark.parametrize("command", ["generators", "segmenters"])

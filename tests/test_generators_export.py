@@ -262,6 +262,7 @@ def used(tmp_path):
 WRONG = {
     "exists": (lambda g, f: dissect.export(g, used(f)), "used.pth exists"),
     "its own file": (lambda g, f: dissect.export(g, g.origin.path, overwrite=True), "own file"),
+    "another kind": (lambda g, f: dissect.export(g, f / "x.safetensors"), "the kind of file it came from"),
     "no folder": (lambda g, f: dissect.export(g, f / "no" / "net.pth"), "no such folder"),
     "edits": (lambda g, f: dissect.export(g, f / "x", edits=dissect.ablate("to_rgb1", [0])), "cannot be exported"),
     "no weight": (lambda g, f: dissect.export(g, f / "x", weights={"a": torch.ones(1)}), "no weight of that name"),

@@ -150,7 +150,8 @@ def convert(
     model: Model,
     out_file: OutFile,
     layout: Annotated[
-        str | None, typer.Option(help="Under which names; default: those it has. See the error for the choice.")
+        str | None,
+        typer.Option(help="Under which names: nvlabs, rosinality, gandissect, genforce, …; default: those it has."),
     ] = None,
     overwrite: Overwrite = False,
     option: Options = None,

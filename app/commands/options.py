@@ -26,7 +26,7 @@ Classes = Annotated[int | None, typer.Option("--num-classes", help="Number of cl
 InputSize = Annotated[int | None, typer.Option(help="For a model that looks at pictures: their side in pixels.")]
 Options = Annotated[
     list[str] | None,
-    typer.Option("--option", metavar="NAME=VALUE", help="What no tensor of a checkpoint reveals (repeatable)."),
+    typer.Option("--option", metavar="NAME=VALUE", help="What no tensor reveals: see `generators show` (repeatable)."),
 ]
 Accept = Annotated[bool, typer.Option("--accept-licence", help="Accept the licence of the catalogue's weights; once.")]
 Truncation = Annotated[float, typer.Option(help="Truncation; 1 is none.")]

@@ -22,6 +22,8 @@ from .layouts import Layout
 from .loading import load
 from .notes import NOTE, as_text, note_of, originals
 
+TORCH = ("torch zip", "torch legacy")
+KINDS = {".safetensors": ("safetensors",), ".pth": TORCH, ".pt": TORCH, ".pkl": ("nvidia pickle", "pickle")}
 SUFFIXES = {".safetensors": "safetensors", ".pth": "torch", ".pt": "torch"}
 
 
@@ -51,6 +53,12 @@ def export(
         raise GanatomyError("edits of features cannot be exported as weights; export without edits")
     origin = _origin(generator)
     out = _target(path, origin, overwrite)
+    kinds = KINDS.get(out.suffix.lower())
+    if kinds is not None and origin.format not in kinds and out.suffix.lower() != origin.path.suffix.lower():
+        raise GanatomyError(
+            f"{out.name}: an export is the kind of file it came from ({origin.format}); "
+            f"name it so, or convert it to {out.suffix} (convert, ganatomy generators convert)"
+        )
     stored, network = _reread(origin)
     before = generator.module.state_dict()
     wrong = [name for name, value in (weights or {}).items() if before.get(name, value[None]).shape != value.shape]

@@ -15,7 +15,7 @@ from ..hooks import Site
 from .arrays import read_array
 from .base import Layer, State
 from .codes import Codes
-from .family import Family, Opening, Option
+from .family import Fact, Family, Opening, Option
 from .layers import rgb
 from .stylebased import StyleGenerator, noise_maps
 from .stylegan2_layouts import LAYOUTS, LR_MULTIPLIER, MAX_BLOCKS, MAX_MAPPING
@@ -192,8 +192,12 @@ def configure(opening: Opening) -> Config:
         raise GanatomyError(f"the network makes {config.colors} channels, expected an image of 3 or 1")
     opening.read_off(
         w_dim=config.w_dim, num_ws=config.num_ws, mapping_layers=layers, channels=list(channels),
-        architecture=architecture, noise_inputs=config.noise, mean_w="stored" if config.mean_w else "estimated",
+        architecture=architecture, noise_inputs=config.noise,
     )  # fmt: skip
+    if "w_avg" not in opening.given:
+        opening.facts.append(
+            Fact("mean_w", "stored", "tensors") if config.mean_w else Fact("mean_w", "estimated from z", "assumed")
+        )
     return replace(
         config,
         lr_multiplier=opening.setting("lr_multiplier"),
