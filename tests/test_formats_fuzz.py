@@ -18,7 +18,7 @@ from dissect.generators import checkpoint
 
 DATA = Path(__file__).parent / "data"
 # Seconds for each kind; more with GANATOMY_FUZZ_SECONDS=100 (and another GANATOMY_FUZZ_SEED).
-SECONDS = float(os.environ.get("GANATOMY_FUZZ_SECONDS", "2"))
+SECONDS = float(os.environ.get("GANATOMY_FUZZ_SECONDS", "1"))
 SEED = int(os.environ.get("GANATOMY_FUZZ_SEED", "0"))
 OPCODES = [getattr(pickle, name) for name in dir(pickle) if name.isupper() and isinstance(getattr(pickle, name), bytes)]
 
