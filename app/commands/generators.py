@@ -9,7 +9,7 @@ from typing import Annotated
 import typer
 
 import dissect
-from dissect import GanatomyError, Generator
+from dissect import Generator
 from dissect.generators import catalog
 from dissect.generators import fetch as fetching
 
@@ -29,7 +29,7 @@ from .options import (
     ask_licence,
     check_picture,
     open_model,
-    parse_seeds,
+    seeds_of,
 )
 
 app = typer.Typer(help="What can be dissected.", no_args_is_help=True)
@@ -136,11 +136,9 @@ def preview(
     accept_licence: Accept = False,
 ) -> None:
     """Draw a sheet of samples."""
-    if samples <= 0:
-        raise GanatomyError(f"expected a positive number of samples, got {samples}")
+    chosen = seeds_of(samples, seeds)
     check_picture(out_file)
     generator = open_model(model, device, z_dim, num_classes, None, option, accept_licence)
-    chosen = parse_seeds(seeds) if seeds else range(samples)
     save(sheet(generator, generator.sample(chosen, class_, truncation)), out_file)
     out.print(str(out_file), markup=False)
 

@@ -74,6 +74,15 @@ def parse_options(texts: list[str]) -> dict[str, Any]:
     return options
 
 
+def seeds_of(samples: int, seeds: str | None) -> list[int] | range:
+    """Return the seeds of ``--seeds``, or the first ``--samples``."""
+    if seeds:
+        return parse_seeds(seeds)
+    if samples <= 0:
+        raise GanatomyError(f"expected a positive number of samples, got {samples}")
+    return range(samples)
+
+
 def check_picture(path: Path) -> None:
     """Refuse a name that no picture can be written to."""
     if not path.parent.is_dir():

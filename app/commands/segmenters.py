@@ -8,7 +8,6 @@ from typing import Annotated
 import typer
 
 import segmodels
-from dissect import GanatomyError
 
 from ..console import out, print_json, print_table, show
 from ..preview import preview as draw
@@ -25,7 +24,7 @@ from .options import (
     ZDim,
     check_picture,
     open_model,
-    parse_seeds,
+    seeds_of,
 )
 
 app = typer.Typer(help="What can name pixels.", no_args_is_help=True)
@@ -86,11 +85,9 @@ def preview(
     accept_licence: Accept = False,
 ) -> None:
     """Draw what a segmenter sees in a generator's images."""
-    if samples <= 0:
-        raise GanatomyError(f"expected a positive number of samples, got {samples}")
+    chosen = seeds_of(samples, seeds)
     check_picture(out_file)
     generator = open_model(model, device, z_dim, num_classes, None, option, accept_licence)
-    chosen = parse_seeds(seeds) if seeds else range(samples)
     codes = generator.sample(chosen, truncation=truncation)
     picture = draw(generator, segmodels.load(segmenter, device), codes)
     save(picture, out_file)

@@ -18,8 +18,7 @@ from .codes import Codes
 from .family import Fact, Family, Opening, Option
 from .mobilestylegan_layouts import LAYOUTS, MAX_BLOCKS, MAX_MAPPING, OfGraphs
 from .mobilestylegan_network import SUBBANDS, Block, Config, Network, StyledConv, ToImage, Upsampler, inverse_haar
-from .stylebased import StyleGenerator, noise_maps
-from .stylegan2 import as_mean, positive
+from .stylebased import StyleGenerator, as_mean, noise_maps, positive
 
 FAMILY_NAME = "mobilestylegan"
 NOISE_SEED = 0  # of the constant maps of a file without any: const is what noise seed 0 is
@@ -106,10 +105,6 @@ class MobileStyleGAN(StyleGenerator):
     def stages(self) -> Sequence[Callable[[State], State]]:
         """One stage per upsampling, per conv, and one for the image's Haar transform."""
         return self._stages
-
-    def begin(self, codes: Codes) -> State:
-        """Nothing but w is needed: the first conv starts from the learned constant."""
-        return self.start(codes)
 
     def finish(self, state: State) -> Tensor:
         """Return the image of its Haar transform."""

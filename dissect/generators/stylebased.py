@@ -121,7 +121,7 @@ class StyleGenerator(Generator):
 
     _estimated: Tensor | None = None
 
-    def start(self, codes: Codes) -> State:
+    def begin(self, codes: Codes) -> State:
         """Return the state before the first stage: codes with w, on the device."""
         if codes.w is None:
             if codes.z is None:
@@ -138,6 +138,23 @@ class StyleGenerator(Generator):
         """Return float32 [N, num_classes] of classes int64 [N]."""
         assert self.num_classes is not None
         return F.one_hot(classes, self.num_classes).float()
+
+
+def as_mean(value: object) -> Tensor:
+    """Return a mean w [w_dim] from an array or the path of one."""
+    array = read_array(Path(value), "w_avg") if isinstance(value, (str, Path)) else value
+    mean = torch.as_tensor(array).float().reshape(-1)
+    if not torch.isfinite(mean).all():
+        raise ValueError("NaN")
+    return mean
+
+
+def positive(value: object) -> float:
+    """Return a positive number."""
+    number = float(value)  # type: ignore[arg-type]
+    if not 0 < number < float("inf"):
+        raise ValueError(value)
+    return number
 
 
 def noise_maps(codes: Codes, place: int, constant: Tensor) -> Tensor | None:

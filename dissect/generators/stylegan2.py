@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict, replace
-from pathlib import Path
 
 import torch
 from torch import Tensor
@@ -12,12 +11,10 @@ from torch import Tensor
 from segmodels import GanatomyError
 
 from ..hooks import Site
-from .arrays import read_array
 from .base import Layer, State
-from .codes import Codes
 from .family import Fact, Family, Opening, Option
 from .layers import rgb
-from .stylebased import StyleGenerator, noise_maps
+from .stylebased import StyleGenerator, as_mean, noise_maps, positive
 from .stylegan2_layouts import LAYOUTS, LR_MULTIPLIER, MAX_BLOCKS, MAX_MAPPING
 from .stylegan2_network import Block, Config, Network, StyledConv, upsampled
 
@@ -109,10 +106,6 @@ class StyleGAN2(StyleGenerator):
     def stages(self) -> Sequence[Callable[[State], State]]:
         """One stage per conv and per image."""
         return self._stages
-
-    def begin(self, codes: Codes) -> State:
-        """Nothing but w is needed: the first conv starts from the learned constant."""
-        return self.start(codes)
 
     def finish(self, state: State) -> Tensor:
         """The image so far is the image."""
@@ -216,23 +209,6 @@ def make(opening: Opening) -> StyleGAN2:
         network = Network(config)
     opening.fill(network)
     return StyleGAN2(network, config, opening.name, opening)
-
-
-def as_mean(value: object) -> Tensor:
-    """Return a mean w [w_dim] from an array or the path of one."""
-    array = read_array(Path(value), "w_avg") if isinstance(value, (str, Path)) else value
-    mean = torch.as_tensor(array).float().reshape(-1)
-    if not torch.isfinite(mean).all():
-        raise ValueError("NaN")
-    return mean
-
-
-def positive(value: object) -> float:
-    """Return a positive number."""
-    number = float(value)  # type: ignore[arg-type]
-    if not 0 < number < float("inf"):
-        raise ValueError(value)
-    return number
 
 
 def clamp(value: object) -> float | None:
