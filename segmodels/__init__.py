@@ -19,7 +19,8 @@ smp           models of segmentation-models-pytorch, from a folder or the hub
 sidecar       ``ganatomy.json``: the names and preprocessing that such a model lacks
 hub           files from the model hub, or a quick error
 custom        ``package.module:factory``: the user's own code
-files         JSON and hashes
+fetch         files from package index or https into the cache, checked by hash
+files         JSON, hashes, names in messages
 pixels        images to [0, 1]
 errors        GanatomyError: one line for the user
 ============  =========================================================================================

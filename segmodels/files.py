@@ -44,3 +44,17 @@ def one_line(error: BaseException, limit: int = 300) -> str:
     """Return the text of any exception as one line of at most ``limit`` characters, for use inside a message."""
     text = " ".join(str(error).split()) or type(error).__name__
     return text if len(text) <= limit else text[: limit - 1] + "…"
+
+
+def sha256_of(path: Path) -> str:
+    """Return the SHA-256 of a file as hex."""
+    with path.open("rb") as file:
+        return hashlib.file_digest(file, "sha256").hexdigest()
+
+
+def shown(keys: Iterable[object], count: int = 3) -> str:
+    """Return the first few of some names for a message: they are a stranger's text and must stay one line."""
+    listed = [str(key) for key in keys]
+    more = f" and {len(listed) - count} more" if len(listed) > count else ""
+    clean = ["".join(c if c.isprintable() else "?" for c in key[:80]) for key in listed[:count]]
+    return ", ".join(clean) + more

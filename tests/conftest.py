@@ -14,7 +14,8 @@ from torch.nn.modules import module as module_hooks
 
 import dissect
 from dissect import GanatomyError
-from dissect.generators import catalog, fetch
+from dissect.generators import catalog
+from segmodels import fetch
 
 OWN_CACHE = os.environ.get("GANATOMY_CACHE")  # the user's, before the tests put theirs in its place
 HOOKS = {

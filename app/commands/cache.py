@@ -8,7 +8,7 @@ from pathlib import Path
 import typer
 
 import dissect
-from dissect.generators import fetch
+from segmodels import fetch
 
 from ..console import human_bytes, out, show
 from .options import Csv, Json

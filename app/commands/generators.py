@@ -11,9 +11,10 @@ import typer
 import dissect
 from dissect import Generator
 from dissect.generators import catalog
-from dissect.generators import fetch as fetching
+from segmodels import fetch as fetching
 
-from ..console import columns_of, out, print_json, print_table, show
+from ..console import columns_of, out, print_json, print_table, progress, show
+from ..images import draw_images
 from ..preview import save, sheet
 from .options import (
     Accept,
@@ -141,6 +142,29 @@ def preview(
     generator = open_model(model, device, z_dim, num_classes, None, option, accept_licence)
     save(sheet(generator, generator.sample(chosen, class_, truncation)), out_file)
     out.print(str(out_file), markup=False)
+
+
+@app.command()
+def draw(
+    model: Model,
+    folder: Annotated[Path, typer.Option("--out", help="The folder for the images, SEED.png each.")],
+    samples: Annotated[int, typer.Option(help="How many images.")] = 16,
+    seeds: Annotated[str | None, typer.Option(help="A:B or 1,5,9 instead of --samples.")] = None,
+    size: Annotated[int | None, typer.Option(help="Pixels a side; the generator's own by default.")] = None,
+    class_: Annotated[int | None, typer.Option("--class", help="One class for all samples.")] = None,
+    truncation: Truncation = 1.0,
+    device: Device = "cpu",
+    z_dim: ZDim = None,
+    num_classes: Classes = None,
+    option: Options = None,
+    accept_licence: Accept = False,
+) -> None:
+    """Write samples as a folder of PNG files; those that are there already are kept."""
+    chosen = seeds_of(samples, seeds)
+    generator = open_model(model, device, z_dim, num_classes, None, option, accept_licence)
+    with progress("drawing") as update:
+        made = draw_images(generator, chosen, folder, size=size, class_=class_, truncation=truncation, progress=update)
+    out.print(f"{folder}: {len(chosen)} images, {made} of them new", markup=False)
 
 
 @app.command()

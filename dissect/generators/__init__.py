@@ -19,7 +19,6 @@
 ``checkpoint``          reading files without running a byte of them (``formats/``: each kind of file)
 ``export``              writing: in the flavour it came in, or converted to another
 ``arrays``              latents and the like from people's files
-``fetch``               bringing weights into the cache, checked by hash
 ``catalog``             names, sources and licences
 ``loading``             :func:`load`, for any source
 ======================  ========================================================================

@@ -9,9 +9,7 @@ import torch
 from torch import Tensor
 
 from segmodels import GanatomyError
-from segmodels.files import one_line
-
-from .checkpoint import shown
+from segmodels.files import one_line, shown
 
 
 def read_arrays(path: Path) -> dict[str, np.ndarray]:

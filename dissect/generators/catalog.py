@@ -8,12 +8,12 @@ from dataclasses import dataclass, field
 from datetime import date
 from pathlib import Path
 
-from segmodels import GanatomyError
+from segmodels import GanatomyError, fetch
 from segmodels.errors import unknown_name
 from segmodels.files import one_line
 
 from ..disk import replacing
-from . import dcgan, fetch, mobilestylegan, pggan, stylegan2
+from . import dcgan, mobilestylegan, pggan, stylegan2
 from .base import Generator
 from .family import Family
 

@@ -10,7 +10,7 @@ import hashlib
 import os
 import shutil
 import tempfile
-from collections.abc import Iterable, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -19,7 +19,7 @@ import torch
 from torch import Tensor
 
 from segmodels import GanatomyError
-from segmodels.files import BLOCK, one_line
+from segmodels.files import BLOCK, one_line, sha256_of, shown
 
 from .formats import hdf5, networks, openvino, pickles, safe, torch_legacy, torch_zip
 from .formats.names import Record
@@ -71,20 +71,6 @@ class Checkpoint:
     sha256: str
     format: str
     networks: tuple[StoredNetwork, ...]
-
-
-def sha256_of(path: Path) -> str:
-    """Return the SHA-256 of a file as hex."""
-    with path.open("rb") as file:
-        return hashlib.file_digest(file, "sha256").hexdigest()
-
-
-def shown(keys: Iterable[object], count: int = 3) -> str:
-    """Return the first keys of a checkpoint for a message: they are a stranger's text and must stay one line."""
-    listed = [str(key) for key in keys]
-    more = f" and {len(listed) - count} more" if len(listed) > count else ""
-    clean = ["".join(c if c.isprintable() else "?" for c in key[:80]) for key in listed[:count]]
-    return ", ".join(clean) + more
 
 
 def read(path: Path) -> Checkpoint:

@@ -8,8 +8,8 @@ from collections.abc import Mapping
 from torch import Tensor, nn
 
 from segmodels import GanatomyError
+from segmodels.files import shown
 
-from .checkpoint import shown
 from .family import Fact, Family, Opening
 from .layouts import Layout, Place
 from .sequential import SequentialGenerator

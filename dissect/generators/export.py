@@ -11,12 +11,13 @@ from safetensors.torch import save as as_safetensors
 from torch import Tensor
 
 from segmodels import GanatomyError
+from segmodels.files import shown
 
 from ..disk import replacing
 from ..edits import FeatureEdit
 from . import catalog, checkpoint
 from .base import Generator
-from .checkpoint import StoredNetwork, shown
+from .checkpoint import StoredNetwork
 from .family import Family, Origin, recognise
 from .layouts import Layout
 from .loading import load

@@ -12,9 +12,10 @@ from torch import Tensor, nn
 
 from segmodels import GanatomyError
 from segmodels.errors import unknown_name
+from segmodels.files import shown
 
 from .base import Generator
-from .checkpoint import Checkpoint, StoredNetwork, check, shown
+from .checkpoint import Checkpoint, StoredNetwork, check
 from .layouts import Layout
 from .notes import note_of, settings
 

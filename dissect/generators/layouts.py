@@ -10,8 +10,7 @@ import torch
 from torch import Tensor
 
 from segmodels import GanatomyError
-
-from .checkpoint import shown
+from segmodels.files import shown
 
 Change = Callable[[Tensor], Tensor]
 Tensors = Mapping[str, Tensor]

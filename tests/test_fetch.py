@@ -20,8 +20,8 @@ import trustme
 
 import dissect
 from dissect import GanatomyError
-from dissect.generators import fetch as fetching
-from dissect.generators.fetch import Https, Local, PackageMember, cache_dir, cached_path, fetch, parse_url
+from segmodels import fetch as fetching
+from segmodels.fetch import Https, Local, PackageMember, cache_dir, cached_path, fetch, parse_url
 
 BODY = bytes(range(256)) * 40
 SHA = hashlib.sha256(BODY).hexdigest()
@@ -321,7 +321,7 @@ def test_the_cache_is_where_the_environment_says(cache, monkeypatch):
 
 CHILD = """
 import sys
-from dissect.generators.fetch import Https, fetch
+from segmodels.fetch import Https, fetch
 print(len(fetch(Https(sys.argv[1], sys.argv[2])).read_bytes()))
 """
 
