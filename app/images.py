@@ -11,6 +11,7 @@ from PIL import Image
 
 from dissect import GanatomyError, Generator
 from dissect.disk import replacing
+from dissect.generators.codes import check_seeds
 from dissect.pictures import to_bytes
 from segmodels.base import resize_images
 
@@ -43,9 +44,11 @@ def draw_images(
     Raises:
         GanatomyError: if the folder holds images of another generator, size, class or truncation, or cannot be written.
     """
-    size = size or generator.resolution
+    size = generator.resolution if size is None else size
     if size < 1:
         raise GanatomyError(f"expected a size of at least 1 pixel, got {size}")
+    # What cannot be drawn is refused before the folder is claimed for it.
+    generator.sample(check_seeds(seeds)[:1], class_, truncation)
     _claim(folder, {"generator": generator.fingerprint, "size": size, "class": class_, "truncation": truncation})
     missing = [seed for seed in seeds if not file_of(folder, seed).is_file()]
     there = len(seeds) - len(missing)
@@ -69,6 +72,8 @@ def _claim(folder: Path, settings: dict[str, object]) -> None:
         noted = json.loads(path.read_text(encoding="utf-8")) if path.exists() else None
     except (OSError, ValueError) as error:
         raise GanatomyError(f"cannot use the folder {folder}: {error}") from error
+    if noted is None and any(folder.glob("*.png")):
+        raise GanatomyError(f"{folder} holds PNG files that were not drawn here; choose another folder")
     if noted is None:
         with replacing(path) as file:
             file.write(json.dumps(settings, indent=1).encode())

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeAlias
 
 import torch
 
@@ -32,21 +32,47 @@ class Entry:
     needs_network: bool = False
 
 
-def _colors() -> Segmenter:
+Device: TypeAlias = str | torch.device
+
+
+def _colors(_device: Device) -> Segmenter:
     from .colors import Colors
 
     return Colors()
 
 
-def _planted() -> Segmenter:
+def _planted(_device: Device) -> Segmenter:
     from .planted import Planted
 
     return Planted()
 
 
-_BUILT_IN: dict[str, tuple[str, Callable[[], Segmenter]]] = {
-    "colors": ("the eleven basic colour terms, and five bands of lightness", _colors),
-    "planted": ("the exact concepts of the planted generators, whose truth is known", _planted),
+def _face_parts(device: Device) -> Segmenter:
+    from .faces import face_parts
+
+    return face_parts(device)
+
+
+@dataclass(frozen=True)
+class _BuiltIn:
+    """A segmenter that comes with the package; ``entry`` says what it has, so that listing need not make it."""
+
+    entry: Entry
+    make: Callable[[Device], Segmenter]
+
+
+_BUILT_IN = {
+    built.entry.name: built
+    for built in (
+        _BuiltIn(Entry("colors", "the eleven basic colour terms, and five bands of lightness", 16, 2), _colors),
+        _BuiltIn(
+            Entry("face-parts", "hair, skin, brows, eyes, nose, lips, mouth, body and background of a face", 9, 1),
+            _face_parts,
+        ),
+        _BuiltIn(
+            Entry("planted", "the exact concepts of the planted generators, whose truth is known", 12, 2), _planted
+        ),
+    )
 }
 
 _OTHERS = (
@@ -62,8 +88,7 @@ _OTHERS = (
 
 def entries() -> list[Entry]:
     """Return the catalogue: the built-in segmenters first, then the forms that name a folder, a model or code."""
-    built = [(name, summary, make()) for name, (summary, make) in _BUILT_IN.items()]
-    return [Entry(name, summary, len(s.concepts) - 1, s.planes) for name, summary, s in built] + list(_OTHERS)
+    return [built.entry for built in _BUILT_IN.values()] + list(_OTHERS)
 
 
 def load(source: Any, device: str | torch.device = "cpu") -> Segmenter:
@@ -95,7 +120,7 @@ def load(source: Any, device: str | torch.device = "cpu") -> Segmenter:
 
 def _load_one(source: str, device: str | torch.device) -> Segmenter:
     if source in _BUILT_IN:
-        return _BUILT_IN[source][1]()
+        return _BUILT_IN[source].make(device)
     if source.startswith(MASKS_PREFIX):
         return Masks(source.removeprefix(MASKS_PREFIX))
     path = Path(source)

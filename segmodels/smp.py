@@ -42,8 +42,8 @@ class SmpSegmenter(Segmenter):
 
     ``source`` is a folder as ``model.save_pretrained(folder)`` leaves it (config.json, and model.safetensors or
     pytorch_model.bin) with a ``ganatomy.json`` beside them (see :mod:`segmodels.sidecar`), or a hub id ``ORG/NAME``
-    or ``hub:ORG/NAME``. Nothing that comes from either is ever executed: weights are read as tensors only, and the
-    architecture is one of smp's own.
+    or ``hub:ORG/NAME``; ``name`` is what to call the segmenter, ``source`` by default. Nothing that comes from either
+    is ever executed: weights are read as tensors only, and the architecture is one of smp's own.
 
     Images are resized to the sidecar's input size, normalised, and padded to the model's stride; the label of a pixel
     is the class of largest logit there, or, for a model of one class, that class where its logit is positive. Labels
@@ -54,7 +54,7 @@ class SmpSegmenter(Segmenter):
             of names is not that of the classes, or the hub cannot be reached.
     """
 
-    def __init__(self, source: str | Path, device: str | torch.device = "cpu") -> None:
+    def __init__(self, source: str | Path, device: str | torch.device = "cpu", name: str | None = None) -> None:
         files = _locate(source)
         config = read_json(files.config)
         self.sidecar = files.sidecar
@@ -67,14 +67,15 @@ class SmpSegmenter(Segmenter):
             )
         load_weights(self.model, files.weights)
         try:
-            self.model.requires_grad_(False).eval().to(device)
+            # On the CPU, convolutions are faster with the channels last (decision 0008).
+            self.model.requires_grad_(False).eval().to(device, memory_format=torch.channels_last)  # type: ignore[call-overload]
             self._device = torch.device(device)
         except (RuntimeError, AssertionError) as error:
             raise GanatomyError(f"device {str(device)!r} cannot be used: {one_line(error, 120)}") from error
         stride = getattr(getattr(self.model, "encoder", None), "output_stride", DEFAULT_STRIDE)
         self.stride = stride if isinstance(stride, int) and stride > 0 else DEFAULT_STRIDE
         digest = hash_files([files.config, files.weights], self.sidecar.canonical())
-        super().__init__(str(source), self.sidecar.named, digest)
+        super().__init__(name or str(source), self.sidecar.named, digest)
         shape = (1, 3, 1, 1)
         self._mean = torch.tensor(self.sidecar.mean, device=self._device).view(shape)
         self._std = torch.tensor(self.sidecar.std, device=self._device).view(shape)
@@ -121,6 +122,7 @@ class SmpSegmenter(Segmenter):
         pixels = (pixels - self._mean) / self._std
         # Right and below, with zeros, i.e. the mean colour, so that pixel (0, 0) stays where it is.
         padded = nn.functional.pad(pixels, (0, -width % self.stride, 0, -height % self.stride))
+        padded = padded.contiguous(memory_format=torch.channels_last)
         try:
             logits = self.model(padded)
         except torch.OutOfMemoryError:

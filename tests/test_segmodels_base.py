@@ -125,7 +125,7 @@ def test_resize_labels_takes_the_pixel_under_the_centre(size):
 
 def test_entries_describe_what_loads():
     listed = {entry.name: entry for entry in segmodels.entries()}
-    for name in ("colors", "planted"):
+    for name in ("colors", "face-parts", "planted"):
         made = segmodels.load(name)
         assert made.name == name
         assert (listed[name].concepts, listed[name].planes) == (len(made.concepts) - 1, made.planes)

@@ -14,7 +14,7 @@ from dissect import GanatomyError, Generator, Run
 from ..console import columns_of, human_seconds, out, print_table, progress
 from ..report import report
 
-REAL, SEGMENTER = "digiface-dcgan64", "colors"
+REAL, SEGMENTER = "digiface-dcgan64", "face-parts+colors"
 PLANTED = "planted:0"
 BEST = 5  # units shown per layer
 
@@ -31,6 +31,8 @@ def demo(
     out.print(note or f"{generator.name}: a real generator of {generator.resolution} px images", markup=False)
     folder.mkdir(parents=True, exist_ok=True)
     name = generator.name.replace(":", "-")
+    if note is None:
+        name = f"{name}-{segmenter.name.replace('+', '-')}"
     with progress(f"dissecting {generator.name}") as update:
         run = dissect.run(generator, segmenter, samples=samples, out=folder / f"{name}.h5", progress=update)
     _best(run)
@@ -45,8 +47,9 @@ def demo(
 
 def _choose() -> tuple[Generator, segmodels.Segmenter, str | None]:
     """Return the real generator, or the planted one and the line that says why."""
+    segmenter = segmodels.load(SEGMENTER)
     try:
-        return dissect.load(REAL), segmodels.load(SEGMENTER), None
+        return dissect.load(REAL), segmenter, None
     except GanatomyError as error:
         reason = " ".join(str(error).split())
         note = f"{REAL} could not be had, this demo ran on {PLANTED} (drawn shapes) instead: {reason}"
