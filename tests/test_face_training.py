@@ -507,7 +507,7 @@ def test_augmenting_is_repeatable_and_in_range(side):
 @pytest.mark.parametrize("side", [64, 256])
 def test_picture_and_label_move_together(side, monkeypatch):
     for name in ("_coarser", "_colours", "_patches", "_noise"):  # what spoils pictures but moves nothing
-        monkeypatch.setattr(augmenting, name, lambda images, random: images)
+        monkeypatch.setattr(augmenting, name, lambda images, random, *how: images)
     images, marks = many(side, count=8)
     agree, moved = [], []
     for seed in range(6):
@@ -524,7 +524,7 @@ def test_picture_and_label_move_together(side, monkeypatch):
 def test_what_spoils_a_picture_moves_nothing():
     images = many(96)[0].permute(0, 3, 1, 2).float() / 255
     for seed in range(4):
-        spoilt = augmenting._coarser(images, seeded(seed))
+        spoilt = augmenting._coarser(images, seeded(seed), 24)
         assert spoilt.shape == images.shape
         here = (spoilt - spoilt.mean((2, 3), keepdim=True)).flatten()
         for shift in (-4, 4):  # matches in place better than displaced
