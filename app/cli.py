@@ -5,12 +5,14 @@ from __future__ import annotations
 import shlex
 import signal
 import sys
+import warnings
 from collections.abc import Sequence
 from types import FrameType
 
 import typer
 
 from dissect import GanatomyError
+from dissect.checkpoint import GanatomyWarning
 from dissect.disk import FULL
 from dissect.manifest import ganatomy_version
 
@@ -31,6 +33,7 @@ app.add_typer(generators.app, name="generators")
 app.add_typer(segmenters.app, name="segmenters")
 app.add_typer(cache.app, name="cache")
 app.command("dissect")(dissect.dissect)
+app.command("merge")(dissect.merge)
 app.command("units")(units.units)
 app.command("report")(report.report)
 app.command("export")(generators.export)
@@ -57,6 +60,23 @@ def _interrupt(_number: int, _frame: FrameType | None) -> None:
 
 def run(arguments: Sequence[str]) -> int:
     """Run one command and return its exit status; only a bug raises."""
+    with warnings.catch_warnings():
+        warnings.showwarning = _show_warning
+        warnings.simplefilter("always", GanatomyWarning)
+        return _run(arguments)
+
+
+def _show_warning(
+    message: Warning | str, category: type[Warning], filename: str, lineno: int, *_rest: object, **_named: object
+) -> None:
+    """Say what the user should know in one line; what libraries warn of goes the usual way."""
+    if issubclass(category, GanatomyWarning):
+        remark("ganatomy: " + " ".join(str(message).split()))
+    else:
+        sys.stderr.write(warnings.formatwarning(message, category, filename, lineno))
+
+
+def _run(arguments: Sequence[str]) -> int:
     try:
         result = app(list(arguments), standalone_mode=False)
         status = result if isinstance(result, int) else 0

@@ -17,7 +17,10 @@ Data flows one way::
 ``statistics``      moments, concept means, top samples
 ``accumulate``      all of that over a pass, into and out of files
 ``forward``         from samples to features and labels
-``job``             the pass (``estimate``: what it will cost)
+``passing``         one pass over some atoms (``checkpoint``, ``slabs``: what it keeps while unfinished)
+``parts``           what a pass has counted, live or in a file (``merge``: parts to the finished file)
+``job``             what is to be dissected (``estimate``, ``memory``: what it will cost)
+``execute``         doing a job: all of it, its plan, a shard
 ``manifest``        what determines a run
 ``store``           the HDF5 files
 ``interrupts``      when Ctrl-C has to wait
@@ -33,8 +36,10 @@ from segmodels import GanatomyError
 
 from .edits import FeatureEdit, ablate
 from .estimate import Estimate, estimate
+from .execute import run
 from .generators import Codes, Generator, Layer, accept_licence, convert, entries, export, load
-from .job import Job, run
+from .job import Job
+from .merge import merge
 from .results import LayerResult, Run
 from .verify import verify
 
@@ -46,5 +51,5 @@ def open(path: str | Path) -> Run:
 
 __all__ = [
     "Codes", "Estimate", "FeatureEdit", "GanatomyError", "Generator", "Job", "Layer", "LayerResult", "Run", "ablate",
-    "accept_licence", "convert", "entries", "estimate", "export", "load", "open", "run", "verify",
+    "accept_licence", "convert", "entries", "estimate", "export", "load", "merge", "open", "run", "verify",
 ]  # fmt: skip

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 
 import numpy as np
@@ -16,9 +16,11 @@ from .levels import coarse_indices
 from .pictures import encode_thumbnail
 from .plan import GROUPS, Plan
 from .resample import Float32
+from .slabs import Slabs
 from .statistics import Sums, Top, concept_shares
 
 UINT32_PIXELS = 2**32
+TOP = ("seed", "value", "yx", "feature")
 
 
 class LayerState:
@@ -29,26 +31,30 @@ class LayerState:
     ) -> None:
         units, height, width = shape
         bins, blocks = levels.shape[1] + 1, len(coarse_indices(levels.shape[1])) + 1
-        largest_group = (plan.samples // GROUPS + 2 * plan.atom) * size[0] * size[1]
-        block_type = np.uint32 if largest_group < UINT32_PIXELS else np.int64
+        pixels = size[0] * size[1]
+        count_type = np.uint32 if plan.samples * pixels < UINT32_PIXELS else np.int64
+        block_type = np.uint32 if (plan.samples // GROUPS + 2 * plan.atom) * pixels < UINT32_PIXELS else np.int64
         self.shape = shape
         self.levels = levels
         self.counter = Counter(levels, (height, width), size)
         # Concept-major in memory (see Counter.expand); bin-major in the file.
-        self.counts = np.zeros((2, 2, units, concepts, bins), np.int64)  # [real or chance, half, ...]
-        self.blocks = np.zeros((2, GROUPS, units, concepts, blocks), block_type)
+        self.counts = np.zeros((2, 2, units, concepts, bins), count_type)  # [real or chance, half, ...]
+        self.slab = np.zeros((2, units, concepts, blocks), block_type)  # of the current jackknife group
         self.total = Sums(units, concepts)
         self.atom = Sums(units, concepts)
         self.top = Top(units, keep, height, width)
 
 
 class Accumulator:
-    """The state of a pass. Counts and sums change only when an atom ends; the rest does not mind repetition.
+    """The state of a pass over some consecutive atoms. Counts and sums change only when an atom ends; the rest does
+    not mind repetition.
 
     Ctrl-C waits while anything changes: what a checkpoint holds is never half changed.
 
     Args:
         plan: how the samples are cut.
+        atoms: those that are to be counted.
+        slabs: where the block counts of finished groups go.
         shapes: layer -> (U, h, w).
         levels: layer -> float32 [U, B].
         concepts, planes: of the segmenter.
@@ -61,6 +67,8 @@ class Accumulator:
     def __init__(
         self,
         plan: Plan,
+        atoms: range,
+        slabs: Slabs,
         shapes: Mapping[str, tuple[int, int, int]],
         levels: Mapping[str, Float32],
         concepts: int,
@@ -70,12 +78,14 @@ class Accumulator:
         maxima: bool,
         threads: int,
     ) -> None:
-        self.plan, self.concepts, self.size, self.threads = plan, concepts, size, threads
+        self.plan, self.atoms, self.slabs = plan, atoms, slabs
+        self.concepts, self.size, self.threads = concepts, size, threads
         self.layers = {n: LayerState(s, levels[n], concepts, size, plan, keep) for n, s in shapes.items()}
-        self.concept_area = np.zeros((plan.samples, concepts), np.int64)
-        self.maxima = {n: np.zeros((plan.samples, s[0]), np.float32) for n, s in shapes.items()} if maxima else {}
+        self.first, stop = plan.span(atoms)  # samples
+        self.concept_area = np.zeros((stop - self.first, concepts), np.int64)
+        self.maxima = {n: np.zeros((stop - self.first, s[0]), np.float32) for n, s in shapes.items()} if maxima else {}
         self.thumbnails: dict[int, bytes] = {}
-        self.atoms_done = 0
+        self.next = atoms.start
         self._combinations = Combinations(planes, concepts)
         self._pixels = np.zeros((2, 0), np.int64)
         self._expanded_early = False
@@ -110,7 +120,8 @@ class Accumulator:
         pixels[0] += np.bincount(codes[:-1].ravel(), minlength=known)
         pixels[1] += np.bincount(codes[1:].ravel(), minlength=known)
         self._pixels = pixels
-        self.concept_area[start : start + count] = areas(labels, self.concepts)
+        rows = slice(start - self.first, start - self.first + count)
+        self.concept_area[rows] = areas(labels, self.concepts)
         entered = np.zeros(count, bool)
         shares: dict[tuple[int, int], list] = {}
         for name, layer in self.layers.items():
@@ -123,7 +134,7 @@ class Accumulator:
             layer.atom.add(features[name], shares[native])
             maxima = features[name].amax((2, 3)).numpy()
             if self.maxima:
-                self.maxima[name][start : start + count] = maxima
+                self.maxima[name][rows] = maxima
             entered |= layer.top.add(values, maxima, seeds)
         for index in np.flatnonzero(entered):
             self.thumbnails[int(seeds[index])] = encode_thumbnail(images[index].float().numpy())
@@ -136,7 +147,22 @@ class Accumulator:
             layer.total.merge(layer.atom)
             layer.atom = Sums(layer.shape[0], self.concepts)
         self._expanded_early = False
-        self.atoms_done += 1
+        group = self.plan.group(self.next)
+        self.next += 1
+        if not self.left or self.plan.group(self.next) != group:
+            self.slabs.put(group, {name: layer.slab for name, layer in self.layers.items()})
+            for layer in self.layers.values():
+                layer.slab[:] = 0
+
+    @property
+    def left(self) -> range:
+        """The atoms that are still to be counted."""
+        return range(self.next, self.atoms.stop)
+
+    @property
+    def samples_done(self) -> int:
+        """How many of the samples are in finished atoms."""
+        return self.plan.bounds(self.next - 1)[1] - self.first if self.next > self.atoms.start else 0
 
     @property
     def whole(self) -> bool:
@@ -144,8 +170,7 @@ class Accumulator:
         return not self._expanded_early
 
     def _expand(self) -> None:
-        atom = self.atoms_done
-        half, group = self.plan.half(atom), self.plan.group(atom)
+        half = self.plan.half(self.next)
         rows = self._combinations.rows
         for layer in self.layers.values():
             layer.counter.expand(
@@ -153,7 +178,7 @@ class Accumulator:
                 self._pixels,
                 coarse_indices(layer.levels.shape[1]),
                 (layer.counts[0, half], layer.counts[1, half]),
-                (layer.blocks[0, group], layer.blocks[1, group]),
+                (layer.slab[0], layer.slab[1]),
                 self._pool,
                 self.threads,
             )
@@ -162,49 +187,45 @@ class Accumulator:
 
     # -- in and out of files -------------------------------------------------------------------------------
 
-    def arrays(self, final: bool) -> dict[str, np.ndarray]:
-        """Return the datasets of a file: the finished one's, or with ``/state`` what a resumed pass needs besides."""
+    def arrays(self) -> dict[str, np.ndarray]:
+        """Return the state of the finished atoms: what a part of a dissection holds, beside its slabs."""
         arrays: dict[str, np.ndarray] = {"samples/concept_area": self.concept_area}
         wanted: set[int] = set()
         for name, layer in self.layers.items():
-            group = f"layers/{name}/"
-            for kind, prefix in ((0, ""), (1, "chance_")):
-                arrays[f"{group}{prefix}counts"] = np.moveaxis(layer.counts[kind], -1, -2)
-                arrays[f"{group}{prefix}block_counts"] = np.moveaxis(layer.blocks[kind], -1, -2)
-            arrays[f"{group}levels"] = layer.levels
+            group = f"state/{name}/"
+            arrays |= {
+                f"{group}levels": layer.levels,
+                f"{group}counts": layer.counts[0],
+                f"{group}chance_counts": layer.counts[1],
+                f"{group}slab": layer.slab,
+            }
             top = layer.top.ordered()
             arrays |= {f"{group}top/{key}": value for key, value in top.items()}
             wanted |= set(top["seed"].ravel().tolist())
-            total = layer.total
-            if final:
-                arrays[f"{group}mean"] = total.feature / total.pixels
-                arrays[f"{group}second_moment"] = total.product / total.pixels
-                weight = total.weight[:, None]
-                arrays[f"{group}concept_mean"] = np.divide(
-                    total.concept, weight, out=np.full(total.concept.shape, np.nan), where=weight > 0
-                )
-            else:
-                arrays |= {f"state/{name}/{key}": value for key, value in total.arrays().items()}
+            arrays |= {f"{group}sums/{key}": value for key, value in layer.total.arrays().items()}
             if self.maxima:
                 arrays[f"{group}maxima"] = self.maxima[name]
         self.thumbnails = {seed: data for seed, data in self.thumbnails.items() if seed in wanted}
         return arrays | pack_thumbnails(self.thumbnails)
 
-    def restore(self, arrays: Mapping[str, np.ndarray], atoms_done: int) -> None:
-        """Take over an unfinished pass from what :meth:`arrays` returned."""
-        self.atoms_done = atoms_done
-        self.concept_area = arrays["samples/concept_area"]
+    def restore(self, read: Callable[[str], np.ndarray], following: int) -> None:
+        """Take over an unfinished pass from what :meth:`arrays` returned.
+
+        Args:
+            read: returns an array by its name.
+            following: the next atom.
+        """
+        self.next = following
+        self.concept_area = read("samples/concept_area")
         for name, layer in self.layers.items():
-            group = f"layers/{name}/"
-            for kind, prefix in ((0, ""), (1, "chance_")):
-                layer.counts[kind] = np.moveaxis(arrays[f"{group}{prefix}counts"], -1, -2)
-                layer.blocks[kind] = np.moveaxis(arrays[f"{group}{prefix}block_counts"], -1, -2)
-            layer.top.restore({key: arrays[f"{group}top/{key}"] for key in ("seed", "value", "yx", "feature")})
-            state = {key: arrays[f"state/{name}/{key}"] for key in layer.total.arrays()}
-            layer.total.restore(state)
+            group = f"state/{name}/"
+            layer.counts[0], layer.counts[1] = read(f"{group}counts"), read(f"{group}chance_counts")
+            layer.slab[:] = read(f"{group}slab")
+            layer.top.restore({key: read(f"{group}top/{key}") for key in TOP})
+            layer.total.restore({key: read(f"{group}sums/{key}") for key in layer.total.arrays()})
             if self.maxima:
-                self.maxima[name] = arrays[f"{group}maxima"]
-        self.thumbnails = unpack_thumbnails(arrays)
+                self.maxima[name] = read(f"{group}maxima")
+        self.thumbnails = unpack_thumbnails(read)
 
 
 def areas(labels: Labels, concepts: int) -> NDArray[np.int64]:
@@ -229,10 +250,10 @@ def pack_thumbnails(thumbnails: Mapping[int, bytes]) -> dict[str, np.ndarray]:
     }
 
 
-def unpack_thumbnails(arrays: Mapping[str, np.ndarray]) -> dict[int, bytes]:
+def unpack_thumbnails(read: Callable[[str], np.ndarray]) -> dict[int, bytes]:
     """Undo :func:`pack_thumbnails`."""
-    offset, data = arrays["thumbnails/offset"], arrays["thumbnails/data"]
-    seeds: Sequence[int] = arrays["thumbnails/seed"].tolist()
+    offset, data = read("thumbnails/offset"), read("thumbnails/data")
+    seeds: Sequence[int] = read("thumbnails/seed").tolist()
     return {seed: data[offset[i] : offset[i + 1]].tobytes() for i, seed in enumerate(seeds)}
 
 

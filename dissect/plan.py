@@ -52,6 +52,18 @@ class Plan:
         """Return the half of an atom: its group modulo 2."""
         return self.group(atom) % 2
 
+    def shard(self, index: int, count: int) -> range:
+        """Return the atoms of shard ``index`` (from 1) of ``count``; GanatomyError if there is no such shard."""
+        if not 1 <= index <= count:
+            raise GanatomyError(f"expected a shard from 1 to {count}, got {index}/{count}")
+        if count > self.atoms:
+            raise GanatomyError(f"{count} shards, but only {self.atoms} atoms of {self.atom} samples to share out")
+        return range(self.atoms * (index - 1) // count, self.atoms * index // count)
+
+    def span(self, atoms: range) -> tuple[int, int]:
+        """Return (first, past the last) sample of consecutive atoms."""
+        return (self.bounds(atoms.start)[0], self.bounds(atoms.stop - 1)[1]) if atoms else (0, 0)
+
     def batches(self, atom: int, size: int) -> Iterator[tuple[int, int]]:
         """Yield (first, past the last) sample of each batch of an atom."""
         first, stop = self.bounds(atom)

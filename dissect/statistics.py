@@ -159,15 +159,22 @@ class Top:
 
     def ordered(self) -> dict[str, np.ndarray]:
         """Return seed, value, yx, feature with each unit's samples in order, the best first."""
-        missing = np.where(self.seed < 0, np.iinfo(np.int64).max, self.seed)
-        order = np.lexsort((missing, -self.value), axis=1)
-        rows = np.arange(len(order))[:, None]
-        return {name: getattr(self, name)[rows, order] for name in ("seed", "value", "yx", "feature")}
+        return best_of([{name: getattr(self, name) for name in ("seed", "value", "yx", "feature")}])
 
     def restore(self, arrays: dict[str, np.ndarray]) -> None:
         """Take over what :meth:`ordered` returned."""
         for name in ("seed", "value", "yx", "feature"):
             setattr(self, name, np.array(arrays[name]))
+
+
+def best_of(tops: list[dict[str, np.ndarray]]) -> dict[str, np.ndarray]:
+    """Return the best of what several :meth:`Top.ordered` returned for disjoint samples, in the same order."""
+    keep = max(top["seed"].shape[1] for top in tops)
+    every = {name: np.concatenate([top[name] for top in tops], 1) for name in tops[0]}
+    missing = np.where(every["seed"] < 0, np.iinfo(np.int64).max, every["seed"])
+    order = np.lexsort((missing, -every["value"]), axis=1)[:, :keep]
+    rows = np.arange(len(order))[:, None]
+    return {name: value[rows, order] for name, value in every.items()}
 
 
 def _half(maps: Float32) -> NDArray[np.float16]:

@@ -1,14 +1,16 @@
 """The HDF5 files: the only module that writes them. Whole or not at all: temporary name, fsync, rename.
 
-``run.h5`` is a finished dissection, ``run.h5.partial`` a resumable one with the same layout plus ``/state``.
-``docs/architecture.md`` lists every dataset.
+Every file says what it is: a finished dissection, a plan, a part of a dissection, or the block counts of one group.
+``docs/architecture.md`` lists their datasets.
 """
 
 from __future__ import annotations
 
 import contextlib
 import json
-from collections.abc import Callable, Iterator, Mapping
+import math
+from abc import ABC, abstractmethod
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -19,70 +21,105 @@ from segmodels import GanatomyError
 
 from .disk import replacing
 
-FORMAT = "ganatomy.dissection"
+DISSECTION, PLAN, PART, GROUP = "ganatomy.dissection", "ganatomy.plan", "ganatomy.part", "ganatomy.group"
+CALLED = {DISSECTION: "dissection", PLAN: "plan", PART: "part of a dissection", GROUP: "group of a dissection"}
 VERSION = 1
 UNIT_AXIS = {  # which axis of a dataset counts units; chunks hold UNITS_PER_CHUNK of them
     "levels": 0, "counts": 1, "chance_counts": 1, "block_counts": 1, "chance_block_counts": 1, "mean": 0,
     "second_moment": 0, "concept_mean": 1, "seed": 0, "value": 0, "yx": 0, "feature": 0, "maxima": 1,
-    "product": 0, "concept": 1,
+    "product": 0, "concept": 1, "slab": 1,
 }  # fmt: skip
 UNITS_PER_CHUNK = 8
 UNITS_PER_WRITE = 64
 CHUNK_BYTES = 4 << 20  # the largest chunk
 
-Arrays = Mapping[str, np.ndarray]
+
+class Lazy(ABC):
+    """An array that is read in pieces: ``lazy[:, a:b]`` is its units a..b-1."""
+
+    shape: tuple[int, ...]
+    dtype: np.dtype
+
+    @property
+    def ndim(self) -> int:
+        """Number of axes."""
+        return len(self.shape)
+
+    @property
+    def size(self) -> int:
+        """Number of values."""
+        return math.prod(self.shape)
+
+    @property
+    def itemsize(self) -> int:
+        """Bytes of a value."""
+        return self.dtype.itemsize
+
+    @abstractmethod
+    def __getitem__(self, index: tuple[slice, ...], /) -> np.ndarray:
+        """Return some units."""
 
 
-def write(path: Path, attributes: Mapping[str, Any], arrays: Arrays) -> None:
+Array = np.ndarray | Lazy
+Arrays = Iterable[tuple[str, Array]]
+
+
+def write(
+    path: Path, attributes: Mapping[str, Any], arrays: Arrays, kind: str = DISSECTION, *, compress: bool = True
+) -> None:
     """Write a file, whole or not at all.
 
     Args:
         path: where it is to be; an existing file is replaced at the very end.
         attributes: of the root; what is no str, bool or number is kept as JSON.
-        arrays: dataset name (with ``/``) -> array; text as arrays of Python strings (dtype object).
+        arrays: (dataset name with ``/``, array), one after the other, so that not all need be in memory; text as
+            arrays of Python strings (dtype object).
+        kind: what the file says it is.
+        compress: what lives for minutes is not worth the time. Every dataset has a checksum in any case.
 
     Raises:
         GanatomyError: if the disk is full or the folder cannot be written; what was at ``path`` is still there.
     """
     with replacing(path) as disk, h5py.File(disk, "w", libver="v110") as file:
-        file.attrs["format"] = FORMAT
+        file.attrs["format"] = kind
         file.attrs["version"] = VERSION
         for key, value in attributes.items():
             plain = isinstance(value, (str, bool, int, float))
             file.attrs[key] = value if plain else json.dumps(value)
-        for name, array in arrays.items():
-            _dataset(file, name, array)
+        for name, array in arrays:
+            _dataset(file, name, array, compress)
             if disk.error is not None:
                 break
 
 
-def _dataset(file: h5py.File, name: str, array: np.ndarray) -> None:
+def _dataset(file: h5py.File, name: str, array: Array, compress: bool) -> None:
     if array.dtype == object:
         file.create_dataset(name, data=array, dtype=h5py.string_dtype())
         return
     if array.ndim == 0 or array.size == 0:
         file.create_dataset(name, data=array)
         return
-    kind = np.dtype(np.int64) if array.dtype == np.uint32 else array.dtype
+    widened = compress and array.dtype == np.uint32
+    packing: dict[str, Any] = {"compression": "gzip", "compression_opts": 1, "shuffle": True} if compress else {}
     dataset = file.create_dataset(
-        name, array.shape, kind, chunks=_chunks(name, array), compression="gzip", compression_opts=1, shuffle=True,
-        fletcher32=True,
+        name, array.shape, np.dtype(np.int64) if widened else array.dtype, chunks=_chunks(name, array),
+        fletcher32=True, **packing,
     )  # fmt: skip
     axis = _unit_axis(name, array)
     if axis is None:
-        dataset[...] = array
+        dataset[...] = np.asarray(array)
         return
     for start in range(0, array.shape[axis], UNITS_PER_WRITE):  # transposed views are copied piece by piece
         part = (slice(None),) * axis + (slice(start, start + UNITS_PER_WRITE),)
         dataset[part] = array[part]
 
 
-def _unit_axis(name: str, array: np.ndarray) -> int | None:
-    axis = UNIT_AXIS.get(name.rsplit("/", 1)[-1]) if name.startswith(("layers/", "state/")) else None
+def _unit_axis(name: str, array: Array) -> int | None:
+    axis = UNIT_AXIS.get(name.rsplit("/", 1)[-1]) if name.startswith(("layers/", "state/", "groups/")) else None
     return axis if axis is not None and axis < array.ndim else None
 
 
-def _chunks(name: str, array: np.ndarray) -> tuple[int, ...]:
+def _chunks(name: str, array: Array) -> tuple[int, ...]:
     """Chunks of 8 units, all of the other axes, cut along the first ones if that is more than 4 MiB."""
     chunk = list(array.shape)
     axis = _unit_axis(name, array)
@@ -108,7 +145,7 @@ class Reader:
         GanatomyError: if the path is no dissection, is damaged, or comes from a newer version.
     """
 
-    def __init__(self, path: Path) -> None:
+    def __init__(self, path: Path, kind: str = DISSECTION) -> None:
         self.path = path
         if not path.is_file():
             hint = (
@@ -118,8 +155,9 @@ class Reader:
             )
             raise GanatomyError(f"no such file: {path}{hint}")
         with self._open() as file:
-            if file.attrs.get("format") != FORMAT:
-                raise GanatomyError(f"{path} is HDF5, but not a dissection written by ganatomy")
+            if (found := file.attrs.get("format")) != kind:
+                other = f"a {CALLED[found]}" if found in CALLED else "HDF5, but not written by ganatomy"
+                raise GanatomyError(f"{path} is {other}, expected a {CALLED[kind]}")
             if int(file.attrs["version"]) > VERSION:
                 raise GanatomyError(f"{path} has format version {file.attrs['version']}, this ganatomy reads {VERSION}")
             self.attributes = {key: _plain(value) for key, value in file.attrs.items()}

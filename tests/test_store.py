@@ -46,7 +46,7 @@ def test_other_hdf5_and_newer_versions(run, tmp_path):
     other = tmp_path / "other.h5"
     with h5py.File(other, "w") as file:
         file["x"] = [1]
-    with pytest.raises(GanatomyError, match="not a dissection"):
+    with pytest.raises(GanatomyError, match="not written by ganatomy"):
         dissect.open(other)
     path = copy(run, tmp_path)
     with h5py.File(path, "r+") as file:

@@ -9,12 +9,17 @@ import typer
 
 import segmodels
 from dissect import GanatomyError, Run, estimate
+from dissect import merge as dissect_merge
+from dissect.distributed import Ranks, run_ranked, shard_file
+from dissect.execute import run_job, run_shard, write_plan
 from dissect.generators.arrays import read_array, read_arrays
 from dissect.job import Job
 from dissect.samples import Samples, Sampling
 
 from ..console import human_bytes, human_seconds, out, print_json, progress
 from .options import Accept, Classes, Device, InputSize, Json, Model, Options, Truncation, ZDim, open_model, parse_seeds
+
+UNITS = {"K": 1e3, "M": 1e6, "G": 1e9, "T": 1e12}
 
 
 def dissect(
@@ -43,6 +48,13 @@ def dissect(
     count_size: Annotated[int | None, typer.Option(help="Count pixels at this side at most [min(R, 256)].")] = None,
     top: Annotated[int, typer.Option(help="Top samples kept per unit.")] = 16,
     maxima: Annotated[bool, typer.Option("--maxima", help="Keep every sample's maximum per unit.")] = False,
+    memory: Annotated[
+        str | None, typer.Option(help="What counting may take, e.g. 800M or 4G; layers are shared out among passes.")
+    ] = None,
+    plan: Annotated[
+        Path | None, typer.Option(help="Of shards: made if --shard is not given, else read. See `merge`.")
+    ] = None,
+    shard: Annotated[str | None, typer.Option(metavar="I/N", help="Do the I-th of N shards of --plan.")] = None,
     device: Device = "cpu",
     z_dim: ZDim = None,
     num_classes: Classes = None,
@@ -59,6 +71,9 @@ def dissect(
         raise GanatomyError("give only one of --seeds, --z, --w and --images")
     if w is not None and (class_ is not None or truncation != 1.0 or cutoff is not None):
         raise GanatomyError("--w gives finished w's: --class, --truncation and --cutoff do not apply")
+    ranks = Ranks.of()
+    if ranks is not None:
+        device = ranks.device(device)
     generator = open_model(model, device, z_dim, num_classes, input_size, option, accept_licence)
     named = segmodels.load(segmenter, device)
     codes = None if w is None else generator.codes(w, noise)
@@ -67,15 +82,33 @@ def dissect(
     chosen = None if codes is not None or images else (parse_seeds(seeds) if seeds else range(samples))
     sampling = Sampling(class_, truncation, cutoff, noise)
     source = Samples(generator, seeds=chosen, codes=codes, images=images, sampling=sampling)
+    which = parse_shard(shard) if shard is not None else None
+    target = plan if plan is not None and which is None else shard_file(out_file, *which) if which else out_file
     job = Job(
-        generator, named, source, layer, out_file, levels=read_arrays(levels) if levels else None, batch=batch,
-        threads=threads, count_size=count_size, top=top, maxima=maxima,
+        generator, named, source, layer, target, levels=read_arrays(levels) if levels else None, batch=batch,
+        threads=threads, count_size=count_size, top=top, maxima=maxima, memory=parse_bytes(memory) if memory else None,
     )  # fmt: skip
     if dry_run:
         _estimate(job, as_json)
         return
+    if which is not None:
+        if plan is None:
+            raise GanatomyError("--shard needs the --plan that all shards share; make one with --plan FILE alone")
+        with progress(f"dissecting {generator.name}, shard {shard}") as update:
+            _say_file(run_shard(job, plan, *which, update), as_json)
+        return
+    if plan is not None:
+        _say_file(write_plan(job), as_json)
+        return
+    if ranks is not None and ranks.rank:
+        run_ranked(job, ranks)
+        return
     with progress(f"dissecting {generator.name}") as update:
-        run = job.run(update)
+        run = run_job(job, update) if ranks is None else run_ranked(job, ranks, update)
+    _say(run, as_json)
+
+
+def _say(run: Run, as_json: bool) -> None:
     summary = summarise(run)
     if as_json:
         print_json(summary)
@@ -84,6 +117,45 @@ def dissect(
     out.print(f"{run.path} ({size}): {run.samples} samples in {human_seconds(run.seconds)}", markup=False)
     for row in summary["layers"]:
         out.print(f"  {row['layer']}: {row['labelled']} of {row['units']} units labelled", markup=False)
+
+
+def merge(
+    shards: Annotated[list[Path], typer.Argument(help="Files made with `dissect --shard`, in any order.")],
+    out_file: Annotated[Path, typer.Option("--out", help="The file to make.")] = Path("run.h5"),
+    as_json: Json = False,
+) -> None:
+    """Put the shards of a dissection together."""
+    _say(dissect_merge(shards, out_file), as_json)
+
+
+def parse_shard(text: str) -> tuple[int, int]:
+    """Return (I, N) of ``I/N``."""
+    first, slash, last = text.partition("/")
+    if not slash or not first.isdecimal() or not last.isdecimal():
+        raise GanatomyError(f"--shard: expected I/N such as 3/16, got {text!r}")
+    return int(first), int(last)
+
+
+def parse_bytes(text: str) -> float:
+    """Return a number of bytes from ``800M`` or ``4G``."""
+    number, unit = text.rstrip("bBiI"), 1.0
+    if number and number[-1].upper() in UNITS:
+        number, unit = number[:-1], UNITS[number[-1].upper()]
+    try:
+        value = float(number) * unit
+    except ValueError as error:
+        raise GanatomyError(f"--memory: expected a size such as 800M or 4G, got {text!r}") from error
+    if not 0 < value < float("inf"):
+        raise GanatomyError(f"--memory: expected a size such as 800M or 4G, got {text!r}")
+    return value
+
+
+def _say_file(path: Path, as_json: bool) -> None:
+    size = path.stat().st_size
+    if as_json:
+        print_json({"file": str(path), "bytes": size})
+    else:
+        out.print(f"{path} ({human_bytes(size)})", markup=False)
 
 
 def summarise(run: Run) -> dict:
@@ -107,6 +179,7 @@ def _estimate(job: Job, as_json: bool) -> None:
     facts = {
         "samples": job.plan.samples, "layers": {n: list(s) for n, s in job.shapes.items()}, "seconds": cost.seconds,
         "seconds_per_sample": cost.seconds_per_sample, "memory_bytes": cost.memory, "file_bytes": cost.file,
+        "passes": cost.passes,
     }  # fmt: skip
     if as_json:
         print_json(facts)

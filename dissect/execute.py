@@ -1,0 +1,295 @@
+"""Doing a job: the whole of it in this process, or its plan, or one shard of a plan."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from torch import Tensor
+
+from segmodels import GanatomyError, Segmenter
+
+from . import store
+from .checkpoint import Checkpoint, set_aside
+from .disk import orphans
+from .exactness import reproducibly
+from .generators import Codes, Generator
+from .job import TOP, Job
+from .manifest import ADOPTED, Manifest, differences
+from .merge import write_finished
+from .parts import LivePart, Part, StoredPart
+from .passing import Levels, Pass, Progress
+from .results import Run
+from .samples import Samples, Sampling
+
+OWN_TO_A_SHARD = ("batch", "threads", "device", "versions")  # what a shard may not share with its plan
+
+
+def run(
+    generator: Generator,
+    segmenter: Segmenter,
+    layers: Sequence[str] | str | None = None,
+    samples: int = 1000,
+    out: str | Path = "run.h5",
+    *,
+    seeds: Sequence[int] | None = None,
+    z: Tensor | np.ndarray | None = None,
+    codes: Codes | None = None,
+    images: str | Path | None = None,
+    levels: Mapping[str, Any] | None = None,
+    classes: int | Sequence[int] | None = None,
+    truncation: float = 1.0,
+    cutoff: int | None = None,
+    noise: str = "const",
+    batch: int | None = None,
+    threads: int | None = None,
+    count_size: int | None = None,
+    top: int = TOP,
+    maxima: bool = False,
+    memory: float | None = None,
+    progress: Progress | None = None,
+) -> Run:
+    """Dissect a generator and return the finished run; resume it if ``out`` is unfinished and the manifest matches.
+
+    Args:
+        generator, segmenter: as loaded.
+        layers: names; None is the generator's default layers.
+        samples: N; seeds 0..N-1.
+        out: the HDF5 file to make. What is unfinished is kept in the folder ``out.partial``.
+        seeds: instead of ``samples``.
+        z, codes: instead of seeds, explicit latents; they are stored in the file.
+        images: a folder of real pictures, for models loaded with ``input_size=``.
+        levels: layer -> [U, B] (or [U]) ascending activations, instead of a pilot's.
+        classes, truncation, cutoff, noise: as in ``Generator.sample``.
+        batch, threads: recorded, and kept by a resumed run.
+        count_size: pixels are counted at this side at most; the default is min(resolution, 256).
+        top: samples kept per unit.
+        maxima: keep every sample's maximum per unit, [N, U].
+        memory: bytes that counting may take; layers that do not fit together are counted in several passes.
+        progress: called with (samples done, N).
+
+    Raises:
+        GanatomyError: for wrong input, before anything is written; for NaN in a feature; for a full disk.
+        KeyboardInterrupt: passed on after the finished atoms were written.
+    """
+    if sum(given is not None for given in (seeds, z, codes, images)) > 1:
+        raise GanatomyError("give only one of seeds=, z=, codes= and images=")
+    if codes is not None and not isinstance(codes, Codes):
+        raise GanatomyError(f"expected codes= as Codes, got {type(codes).__name__}; latents are given with z=")
+    if classes is not None:
+        plain = np.asarray(classes).tolist()
+        classes = tuple(plain) if isinstance(plain, list) else plain
+    sampling = Sampling(classes, truncation, cutoff, noise)
+    if z is not None:
+        codes = generator.map(z, classes, truncation, cutoff, noise)
+    if codes is None and images is None and seeds is None:
+        if samples <= 0:
+            raise GanatomyError(f"expected a positive number of samples, got {samples}")
+        seeds = range(samples)
+    source = Samples(
+        generator, seeds=seeds, codes=codes, images=Path(images) if images is not None else None, sampling=sampling
+    )
+    job = Job(
+        generator, segmenter, source, layers, Path(out), levels=levels, batch=batch, threads=threads,
+        count_size=count_size, top=top, maxima=maxima, memory=memory,
+    )  # fmt: skip
+    return run_job(job, progress)
+
+
+def run_job(job: Job, progress: Progress | None = None) -> Run:
+    """Do a job, or what is left of it, and return the finished run."""
+    _check_folder(job)
+    with reproducibly(job.threads):
+        size = job.forward().label_size(job.count_size)
+        manifest = job.manifest(size)
+        if job.out.exists():
+            return _finished(job, manifest)
+        manifest = _adopt(job, manifest)
+    with reproducibly(job.threads):
+        parts = _parts(job, manifest, size, range(job.plan.atoms), job.given or None, progress)
+        with _keeping(parts, job.out):
+            write_finished(job.out, parts, job.static())
+    _tidy(job)
+    return Run(job.out)
+
+
+def run_shard(job: Job, plan: Path, index: int, count: int, progress: Progress | None = None) -> Path:
+    """Count shard ``index`` (from 1) of ``count`` of a plan, into ``job.out``, and return that; see ``merge``.
+
+    Device, threads and versions may differ from the plan's; batch size and levels are the plan's.
+
+    Raises:
+        GanatomyError: for the plan of another dissection, naming what differs; for a shard that does not exist.
+    """
+    _check_folder(job)
+    atoms = job.plan.shard(index, count)
+    if job.memory is not None:
+        raise GanatomyError("a shard counts all layers in one pass; take more shards instead of memory=")
+    with reproducibly(job.threads):
+        size = job.forward().label_size(job.count_size)
+        manifest, levels = _of_plan(job, plan, size)
+        if _shard_exists(job, manifest, atoms):
+            return job.out
+        _refuse_another(job, manifest, _begun(job) or manifest)
+        (part,) = _parts(job, manifest, size, atoms, levels, progress)
+        assert isinstance(part, LivePart)
+        with _keeping([part], job.out):
+            part.write(job.out, job.static())
+    _tidy(job)
+    return job.out
+
+
+def write_plan(job: Job) -> Path:
+    """Write to ``job.out`` what all shards must share, manifest and levels, and return ``job.out``."""
+    _check_folder(job)
+    if job.out.exists():
+        raise GanatomyError(f"{job.out} exists; choose another output or remove it")
+    with reproducibly(job.threads):
+        forward = job.forward()
+        size = forward.label_size(job.count_size)
+        levels = job.given or forward.pilot(job.plan, size)
+        arrays = [(f"layers/{name}/levels", value) for name, value in levels.items()]
+        store.write(job.out, {"manifest": job.manifest(size)}, arrays, store.PLAN)
+    return job.out
+
+
+def _parts(
+    job: Job, manifest: Manifest, size: tuple[int, int], atoms: range, levels: Levels | None, progress: Progress | None
+) -> list[Part]:
+    """Return the parts of all layers, counting what is left of them."""
+    groups = job.layer_groups()
+
+    def a_pass(layers: list[str], folder: Path) -> Pass:
+        chosen = None if levels is None else {name: levels[name] for name in layers}
+        return Pass(
+            job.forward(layers), manifest, size, job.plan, atoms, chosen, job.keep, job.with_maxima, job.threads,
+            Checkpoint(folder), job.status,
+        )  # fmt: skip
+
+    if len(groups) == 1:
+        return [a_pass(groups[0], job.partial).run(progress)]
+    parts: list[Part] = []
+    for number, layers in enumerate(groups):
+        folder = job.partial / f"pass-{number + 1}"
+        file = folder.with_suffix(".h5")
+        if not _is_sound(file, layers):
+            part = a_pass(layers, folder).run(_share(progress, number, len(groups)))
+            folder.parent.mkdir(exist_ok=True)
+            with _keeping([part], file):
+                part.write(file, [])
+            del part
+            Checkpoint(folder).remove()
+        parts.append(StoredPart(file))
+    return parts
+
+
+@contextmanager
+def _keeping(parts: Sequence[Part], out: Path) -> Iterator[None]:
+    """Save what was counted if writing it to ``out`` is interrupted."""
+    try:
+        yield
+    except KeyboardInterrupt:
+        for part in parts:
+            if isinstance(part, LivePart) and not out.exists():
+                part.keep()
+        raise
+
+
+def _share(progress: Progress | None, number: int, passes: int) -> Progress | None:
+    """Return a progress function for one of several passes over the same samples."""
+    if progress is None:
+        return None
+    return lambda done, total: progress(number * total + done, passes * total)
+
+
+# -- what is there already ----------------------------------------------------------------------------------
+
+
+def _check_folder(job: Job) -> None:
+    if not job.out.parent.is_dir():
+        raise GanatomyError(f"no such folder for the output: {job.out.parent}")
+
+
+def _tidy(job: Job) -> None:
+    """Remove what the run needed only while it was unfinished, or had begun to write when it was killed."""
+    Checkpoint(job.partial).remove()
+    job.status.unlink(missing_ok=True)
+    for leftover in (path for name in (job.out, job.status) for path in orphans(name)):
+        leftover.unlink(missing_ok=True)
+
+
+def _finished(job: Job, manifest: Manifest) -> Run:
+    run = Run(job.out)
+    others = differences(manifest, run.manifest, ignore=("versions", "device", *ADOPTED))
+    if others:
+        raise GanatomyError(
+            f"{job.out} is another dissection ({'; '.join(others[:3])}); choose another output or remove it"
+        )
+    _tidy(job)  # it may have been killed between its last two steps
+    return run
+
+
+def _adopt(job: Job, manifest: Manifest) -> Manifest:
+    """Return the unfinished run's manifest, having taken over its batch size and threads; refuse another run."""
+    theirs = _begun(job)
+    if theirs is None:
+        return manifest
+    _refuse_another(job, manifest, theirs, tuple(name for name in ADOPTED if job.asked[name] is None))
+    job.batch, job.threads = int(theirs["batch"]), int(theirs["threads"])
+    return theirs
+
+
+def _begun(job: Job) -> Manifest | None:
+    """Return the manifest of the job that left something unfinished here."""
+    for folder in (job.partial, *sorted(job.partial.glob("pass-*[0-9]"))):
+        if (header := Checkpoint(folder).header()) is not None:
+            return header.manifest
+    for file in sorted(job.partial.glob("pass-*.h5")):
+        if _is_sound(file):
+            return StoredPart(file).header.manifest
+    return None
+
+
+def _refuse_another(job: Job, ours: Manifest, theirs: Manifest, ignore: tuple[str, ...] = ()) -> None:
+    if others := differences(ours, theirs, ignore):
+        raise GanatomyError(
+            f"{job.partial} was begun with another manifest ({'; '.join(others[:3])}); "
+            "repeat that command, or choose another output, or remove the folder"
+        )
+
+
+def _of_plan(job: Job, path: Path, size: tuple[int, int]) -> tuple[Manifest, Levels]:
+    """Return manifest and levels of a plan, having taken over its batch size; refuse the plan of another run."""
+    reader = store.Reader(path, store.PLAN)
+    theirs = reader.json("manifest")
+    ignore = OWN_TO_A_SHARD if job.asked["batch"] is None else OWN_TO_A_SHARD[1:]
+    if others := differences(job.manifest(size), theirs, ignore):
+        raise GanatomyError(f"{path} is the plan of another dissection ({'; '.join(others[:3])})")
+    job.batch = int(theirs["batch"])
+    return theirs, {name: reader.read(f"layers/{name}/levels") for name in job.shapes}
+
+
+def _shard_exists(job: Job, manifest: Manifest, atoms: range) -> bool:
+    """Whether the shard is there already; one that is damaged is set aside."""
+    if not _is_sound(job.out):
+        return False
+    header = StoredPart(job.out).header
+    if header.manifest != manifest or header.atoms != atoms:
+        raise GanatomyError(f"{job.out} is a shard of another dissection, or other atoms; choose another output")
+    _tidy(job)
+    return True
+
+
+def _is_sound(path: Path, layers: Sequence[str] | None = None) -> bool:
+    """Whether a finished part, of these layers if they are given, is there; one that is damaged is set aside."""
+    if not path.is_file():
+        return False
+    try:
+        part = StoredPart(path)
+    except GanatomyError as error:
+        set_aside(path, error)
+        return False
+    return part.header.complete and layers in (None, part.layers)

@@ -1,0 +1,66 @@
+"""How much memory counting takes: a formula in units, levels and concepts, and none in samples but for small things.
+
+For U units of h x w in a layer, C concepts, B levels, Q coarse ones, k top samples::
+
+    counts   2 x 2 x U x C x (B + 1)        x 4 bytes   (8 if more than 2^32 pixels are counted)
+    slab     2 x U x C x (Q + 1)            x 4         of the current group; up to 32 MB of finished ones
+    tables   2 x U x M x B                  x 4         M combinations of labels, at most what fits into TABLE_BYTES
+    moments  2 x (U^2 + (C + 1) x U)        x 8
+    top      U x k x min(h, 64) x min(w, 64) x 2
+    samples  N x (C x 8 + U x 4 if maxima), and up to U x k thumbnails
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+from .accumulate import UINT32_PIXELS
+from .counts import ROOM
+from .levels import COARSE
+from .plan import GROUPS, Plan
+from .slabs import HELD_BYTES
+from .statistics import LARGEST_STORED_MAP
+
+THUMBNAIL_BYTES = 4000  # of a JPEG, roughly
+
+
+@dataclass(frozen=True)
+class Memory:
+    """Bytes that counting takes, by what for."""
+
+    counts: int
+    slabs: int
+    tables: int
+    moments: int
+    top: int
+    samples: int
+
+    @property
+    def total(self) -> int:
+        """All of it."""
+        return self.counts + self.slabs + self.tables + self.moments + self.top + self.samples
+
+
+def memory_of(
+    shapes: Sequence[tuple[int, int, int]], concepts: int, bins: int, plan: Plan, size: tuple[int, int], keep: int,
+    maxima: bool,
+) -> Memory:  # fmt: skip
+    """Return what one pass for layers of ``shapes`` (U, h, w) takes.
+
+    Args:
+        concepts: C. bins: the number of levels B. size: (H, W) at which pixels are counted. keep: k.
+    """
+    units = sum(shape[0] for shape in shapes)
+    item = 4 if plan.samples * size[0] * size[1] < UINT32_PIXELS else 8
+    coarse = min(COARSE, bins) + 1
+    stored = [(shape[0], min(shape[1], LARGEST_STORED_MAP), min(shape[2], LARGEST_STORED_MAP)) for shape in shapes]
+    slab = 2 * units * concepts * coarse * item
+    return Memory(
+        counts=4 * units * concepts * (bins + 1) * item,
+        slabs=slab + min(HELD_BYTES + slab, GROUPS * slab),
+        tables=2 * units * ROOM * bins * 4,
+        moments=sum(2 * (u * u + (concepts + 1) * u) * 8 for u, _, _ in stored),
+        top=sum(u * keep * h * w * 2 for u, h, w in stored),
+        samples=plan.samples * (concepts * 8 + 4 * units * maxima) + min(plan.samples, units * keep) * THUMBNAIL_BYTES,
+    )
