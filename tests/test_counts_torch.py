@@ -1,0 +1,219 @@
+"""Counting in torch against the NumPy definition and the CPU kernel: bit for bit, however it is cut, on any device."""
+
+from concurrent.futures import ThreadPoolExecutor
+from itertools import pairwise
+
+import numpy as np
+import pytest
+import torch
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from dissect import counts_torch
+from dissect.counts import ROOM, Combinations, Counter, count_reference
+from dissect.counts_torch import TorchCounter
+from dissect.levels import coarse_indices
+from dissect.resample import resample
+
+needs_cuda = pytest.mark.skipif(not torch.cuda.is_available(), reason="no CUDA device")
+DEVICES = ["cpu", pytest.param("cuda", marks=needs_cuda)]
+KINDS = ["normal", "ties", "relu", "constant", "heavy", "tiny"]
+SHAPES = {
+    "up": ((4, 6), (13, 10)),
+    "down": ((13, 9), (5, 4)),
+    "equal": ((7, 5), (7, 5)),
+    "up and down": ((3, 11), (8, 4)),
+    "one pixel": ((1, 1), (6, 5)),
+    "to one pixel": ((5, 3), (1, 1)),
+}
+on_each_device = pytest.mark.parametrize("device", DEVICES)
+pytestmark = pytest.mark.usefixtures("one_thread")
+
+
+def case(seed, units=5, samples=4, planes=3, concepts=9, side=(4, 6), size=(13, 10), bins=7, kind="normal"):
+    """Features, labels of one sample more, levels."""
+    state = np.random.RandomState(seed)
+    features = state.randn(samples, units, *side).astype(np.float32)
+    if kind == "ties":
+        features = np.round(features * 2) / 2
+    if kind == "relu":
+        features = np.maximum(features, 0)
+    if kind == "constant":
+        features[:, ::2] = 1.25
+    if kind == "heavy":
+        features = np.sign(features) * np.exp(8 * np.abs(features)).astype(np.float32)
+    if kind == "tiny":
+        features = (features * np.float32(1e-20) * np.float32(1e-20)).astype(np.float32)  # below the normal numbers
+    # Levels are values that are counted, some of them more than once: ties are exact, and an ulp is a wrong bin.
+    values = resample(features, *size)
+    levels = np.stack([np.sort(state.choice(values[:, u].ravel(), bins)) for u in range(units)])
+    edges = np.linspace(1, concepts, planes + 1).astype(int)
+    labels = np.stack([state.randint(edges[p], edges[p + 1], (samples + 1, *size)) for p in range(planes)], 1)
+    labels[state.rand(*labels.shape) < 0.3] = 0
+    return features, labels.astype(np.int16), levels, concepts
+
+
+def count(counter, features, labels, concepts, cuts=(), early=()):
+    """Count real and by chance, cut into batches after the samples in ``cuts``, expanded also after those in ``early``.
+
+    Returns:
+        int64 [2, U, B + 1, C] and the blocks, likewise.
+    """
+    units, levels = counter.levels.shape
+    coarse = coarse_indices(levels)
+    counts = np.zeros((2, units, concepts, levels + 1), np.int64)
+    blocks = np.zeros((2, units, concepts, len(coarse) + 1), np.uint32)
+    combinations = Combinations(labels.shape[1], concepts)
+    pixels = np.zeros((2, 0), np.int64)
+    in_torch = isinstance(counter, TorchCounter)
+    with ThreadPoolExecutor(2) as pool:
+        cpu = (pool, 2)
+        for start, stop in pairwise([0, *cuts, len(features)]):
+            codes = combinations.encode(labels[start : stop + 1])
+            real, chance = codes[:-1], codes[1:]
+            known = len(combinations)
+            pixels = np.pad(pixels, ((0, 0), (0, known - pixels.shape[1])))
+            pixels += [np.bincount(kind.ravel(), minlength=known) for kind in (real, chance)]
+            counter.reserve(known)
+            part = features[start:stop]
+            if in_torch:
+                counter.add(torch.from_numpy(part).to(counter.device), real, chance)
+            else:
+                counter.add(part, real, chance, *cpu)
+            if stop in early or stop == len(features):
+                rest = () if in_torch else cpu
+                counter.expand(combinations.rows, pixels, coarse, tuple(counts), tuple(blocks), *rest)
+                combinations.clear()
+                pixels = np.zeros((2, 0), np.int64)
+    return counts.transpose(0, 1, 3, 2), blocks.transpose(0, 1, 3, 2)
+
+
+def agrees(features, labels, levels, concepts, device, **cut):
+    shape, size = features.shape[2:], labels.shape[2:]
+    counts, blocks = count(TorchCounter(levels, shape, size, device), features, labels, concepts, **cut)
+    kernel, kernel_blocks = count(Counter(levels, shape, size), features, labels, concepts, **cut)
+    return (
+        np.array_equal(counts[0], count_reference(features, labels[:-1], levels, concepts))
+        and np.array_equal(counts[1], count_reference(features, labels[1:], levels, concepts))
+        and np.array_equal(counts, kernel)
+        and np.array_equal(blocks, kernel_blocks)
+    )
+
+
+@on_each_device
+@pytest.mark.parametrize("kind", KINDS)
+@pytest.mark.parametrize("cuts", [(), (1,), (1, 2, 3)])
+def test_equals_definition_and_kernel(device, kind, cuts):
+    assert agrees(*case(3, kind=kind), device, cuts=cuts)
+
+
+@on_each_device
+@pytest.mark.parametrize("shapes", SHAPES.values(), ids=SHAPES)
+@pytest.mark.parametrize("bins", [1, 48])
+def test_sizes(device, shapes, bins):
+    assert agrees(*case(4, side=shapes[0], size=shapes[1], bins=bins), device, cuts=(2,))
+
+
+@on_each_device
+@pytest.mark.parametrize("values", [1, 150, 1000, 4000])
+def test_chunks_change_nothing(device, values, monkeypatch):
+    """One map at a time, some samples, one unit, some units; and expansion a unit at a time."""
+    monkeypatch.setattr(counts_torch, "MOST_VALUES", values)
+    for shapes in SHAPES.values():
+        assert agrees(*case(5, side=shapes[0], size=shapes[1]), device, cuts=(3,))
+
+
+@on_each_device
+def test_begins_again_from_zero(device):
+    assert agrees(*case(6, samples=6), device, cuts=(2, 4), early=(2, 4))
+
+
+@on_each_device
+def test_room_grows_for_combinations(device):
+    features, labels, levels, concepts = case(7, planes=4, concepts=40)
+    assert len(np.unique(labels[:2].transpose(0, 2, 3, 1).reshape(-1, 4), axis=0)) > ROOM
+    assert agrees(features, labels, levels, concepts, device, cuts=(1, 2))
+
+
+@on_each_device
+def test_tables_widen_before_they_could_overflow(device, monkeypatch):
+    monkeypatch.setattr(counts_torch, "MOST_INT32", 130)
+    counter = TorchCounter(case(8)[2], (4, 6), (13, 10), device)
+    lowest, one = torch.full((1, 5, 4, 6), -1e9, device=device), np.zeros((1, 130), np.int32)
+    counter.add(lowest, one, one)
+    assert counter._tables[0].dtype == torch.int32
+    counter._tables[0][:, 0, 0] = 2**31 - 1  # as if as many pixels had been counted
+    counter.add(lowest, one, one)
+    counts = np.zeros((2, 5, 9, 8), np.int64)
+    blocks = np.zeros((2, 5, 9, len(coarse_indices(7)) + 1), np.int64)
+    rows, pixels = np.array([[3]], np.int16), np.array([[2**31 + 129], [260]])
+    counter.expand(rows, pixels, coarse_indices(7), tuple(counts), tuple(blocks))
+    for each in (counts, blocks):
+        assert (each[0, :, 3, 0] == 2**31 + 129).all()
+        assert (each[1, :, 3, 0] == 260).all()
+        assert each.sum() == 5 * (2**31 + 389)
+    assert counter._tables[0].dtype == torch.int32
+    assert not counter._tables[0].any()
+    assert agrees(*case(8), device, cuts=(1, 2, 3))
+
+
+@on_each_device
+@settings(max_examples=25, deadline=None)
+@given(
+    seed=st.integers(0, 10_000),
+    units=st.integers(1, 4),
+    planes=st.integers(1, 4),
+    side=st.tuples(st.integers(1, 9), st.integers(1, 9)),
+    size=st.tuples(st.integers(1, 9), st.integers(1, 9)),
+    bins=st.integers(1, 60),
+    kind=st.sampled_from(KINDS),
+    cuts=st.sampled_from([(), (1,), (1, 2)]),
+)
+def test_equals_definition_and_kernel_everywhere(device, seed, units, planes, side, size, bins, kind, cuts):
+    assert agrees(*case(seed, units, 3, planes, 12, side, size, bins, kind), device, cuts=cuts)
+
+
+@on_each_device
+def test_a_tie_goes_to_the_lower_bin(device):
+    features = np.array([[[[0.0, 1.0], [2.0, 3.0]]]], np.float32)
+    labels = np.array([[[[1, 1], [0, 2]]]] * 2, np.int16)
+    levels = np.array([[0.5, 1.0, 2.5]], np.float32)
+    counts, _ = count(TorchCounter(levels, (2, 2), (2, 2), device), features, labels, 3)
+    assert counts[0, 0].tolist() == [[0, 1, 0], [0, 1, 0], [1, 0, 0], [0, 0, 1]]
+
+
+@on_each_device
+def test_views_and_combinations_on_the_device(device):
+    """Features need not be contiguous, and combinations may be copied once for all layers."""
+    features, labels, levels, concepts = case(9)
+    codes = Combinations(3, concepts).encode(labels)
+    plain, other = (TorchCounter(levels, (4, 6), (13, 10), device) for _ in range(2))
+    there = torch.from_numpy(features).to(device)
+    numbers = torch.from_numpy(codes).to(device)
+    for counter in (plain, other):
+        counter.reserve(int(codes.max()) + 1)
+    plain.add(there, codes[:-1], codes[1:])
+    other.add(there.to(memory_format=torch.channels_last), numbers[:-1], numbers[1:])
+    assert all(torch.equal(a, b) for a, b in zip(plain._tables, other._tables))
+    assert torch.equal(numbers.cpu(), torch.from_numpy(codes))
+
+
+@on_each_device
+def test_refuses_what_it_cannot_count_and_counts_nothing(device):
+    counter = TorchCounter(np.zeros((2, 3), np.float32), (4, 4), (5, 5), device)
+    good, codes = torch.ones(3, 2, 4, 4, device=device), np.zeros((3, 25), np.int32)
+    for value in (np.nan, np.inf, -np.inf):
+        bad = good.clone()
+        bad[1, 1, 2, 3] = value
+        with pytest.raises(ValueError, match="NaN or infinite"):
+            counter.add(bad, codes, codes)
+    with pytest.raises(ValueError, match="float32"):
+        counter.add(good.half(), codes, codes)
+    with pytest.raises(ValueError, match="shape"):
+        counter.add(good[:, :1], codes, codes)
+    with pytest.raises(ValueError, match="shape"):
+        counter.add(good, codes, codes[:2])
+    with pytest.raises(ValueError, match="no room"):
+        counter.add(good, codes, codes + ROOM)
+    counter.add(good[:0], codes[:0], codes[:0])
+    assert not any(table.any() for table in counter._tables)
