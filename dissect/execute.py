@@ -244,7 +244,8 @@ def _adopt(job: Job, manifest: Manifest) -> Manifest:
 
 def _begun(job: Job) -> Manifest | None:
     """Return the manifest of the job that left something unfinished here."""
-    for folder in (job.partial, *sorted(job.partial.glob("pass-*[0-9]"))):
+    passes = (path for path in sorted(job.partial.glob("pass-*")) if path.is_dir())
+    for folder in (job.partial, *passes):
         if (header := Checkpoint(folder).header()) is not None:
             return header.manifest
     for file in sorted(job.partial.glob("pass-*.h5")):

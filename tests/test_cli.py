@@ -84,7 +84,8 @@ def test_dry_run_writes_nothing(capsys, tmp_path):
         capsys, "dissect", "planted:1", "--segmenter", "planted", "--samples", 100, "--out", out, "--dry-run", "--json"
     )
     assert status == 0
-    assert set(json.loads(text)) == {"samples", "layers", "seconds", "seconds_per_sample", "memory_bytes", "file_bytes"}
+    names = {"samples", "layers", "seconds", "seconds_per_sample", "memory_bytes", "file_bytes", "passes"}
+    assert set(json.loads(text)) == names
     assert list(tmp_path.iterdir()) == []
 
 

@@ -130,5 +130,5 @@ def test_two_ranks_one_of_which_dies(finished, tmp_path):
     far = differing(finished, tmp_path / "run.h5")
     assert [name for name in far if not name.endswith(("/mean", "second_moment", "concept_mean"))] == []
     left = {path.name for path in tmp_path.iterdir()} - {p.name for p in tmp_path.glob("counted-*")}
-    assert left == {"worker.py", "killed", "run.h5"}
+    assert left == {"worker.py", "killed", "run.h5", "run.cache.npz"}
     assert done.stdout.count("labelled") == 1

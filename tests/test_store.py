@@ -247,7 +247,7 @@ def test_interrupt_while_hdf5_writes(tmp_path, monkeypatch, call):
     monkeypatch.setattr(PatientFile, "write", interrupted)
     counts = np.random.RandomState(0).randint(0, 9, (2, 64, 49, 13))
     with pytest.raises(KeyboardInterrupt):
-        store.write(path, {"complete": True}, {"layers/a/counts": counts, "layers/b/counts": counts})
+        store.write(path, {"complete": True}, [("layers/a/counts", counts), ("layers/b/counts", counts)])
     assert len(calls) >= call
     assert [p.name for p in tmp_path.iterdir()] == ["x.h5"]
     assert np.array_equal(store.Reader(path).read("layers/b/counts"), counts)
