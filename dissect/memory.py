@@ -4,7 +4,8 @@ For U units of h x w in a layer, C concepts, B levels, Q coarse ones, k top samp
 
     counts   2 x 2 x U x C x (B + 1)        x 4 bytes   (8 if more than 2^32 pixels are counted)
     slab     2 x U x C x (Q + 1)            x 4         of the current group; up to 32 MB of finished ones
-    tables   2 x U x M x B                  x 4         M combinations of labels, at most what fits into TABLE_BYTES
+    tables   2 x U x M x B                  x 4         M combinations of labels in an atom: 64 are reckoned with, and
+                                                        there may be up to MOST_COMBINATIONS (4,096) of them
     moments  2 x (U^2 + (C + 1) x U)        x 8
     top      U x k x min(h, 64) x min(w, 64) x 2
     samples  N x (C x 8 + U x 4 if maxima), and up to U x k thumbnails
