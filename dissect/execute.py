@@ -175,14 +175,16 @@ def _parts(
     for number, layers in enumerate(groups):
         folder = job.partial / f"pass-{number + 1}"
         file = folder.with_suffix(".h5")
-        if not _is_sound(file, layers):
+        stored = _sound(file)
+        if stored is None or stored.layers != layers:
             part = a_pass(layers, folder).run(_share(progress, number, len(groups)))
             folder.parent.mkdir(exist_ok=True)
             with _keeping([part], file):
                 part.write(file, [])
             del part
             Checkpoint(folder).remove()
-        parts.append(StoredPart(file))
+            stored = StoredPart(file)
+        parts.append(stored)
     return parts
 
 
@@ -249,8 +251,8 @@ def _begun(job: Job) -> Manifest | None:
         if (header := Checkpoint(folder).header()) is not None:
             return header.manifest
     for file in sorted(job.partial.glob("pass-*.h5")):
-        if _is_sound(file):
-            return StoredPart(file).header.manifest
+        if (part := _sound(file)) is not None:
+            return part.header.manifest
     return None
 
 
@@ -275,22 +277,22 @@ def _of_plan(job: Job, path: Path, size: tuple[int, int]) -> tuple[Manifest, Lev
 
 def _shard_exists(job: Job, manifest: Manifest, atoms: range) -> bool:
     """Whether the shard is there already; one that is damaged is set aside."""
-    if not _is_sound(job.out):
+    part = _sound(job.out)
+    if part is None:
         return False
-    header = StoredPart(job.out).header
-    if header.manifest != manifest or header.atoms != atoms:
+    if part.header.manifest != manifest or part.header.atoms != atoms:
         raise GanatomyError(f"{job.out} is a shard of another dissection, or other atoms; choose another output")
     _tidy(job)
     return True
 
 
-def _is_sound(path: Path, layers: Sequence[str] | None = None) -> bool:
-    """Whether a finished part, of these layers if they are given, is there; one that is damaged is set aside."""
+def _sound(path: Path) -> StoredPart | None:
+    """Return the complete part at ``path``, None if there is none; one that is damaged is set aside."""
     if not path.is_file():
-        return False
+        return None
     try:
         part = StoredPart(path)
     except GanatomyError as error:
         set_aside(path, error)
-        return False
-    return part.header.complete and layers in (None, part.layers)
+        return None
+    return part if part.header.complete else None

@@ -30,6 +30,39 @@ def differing(a, b):
     return sorted(names)
 
 
+class Stop:
+    """A progress callback that interrupts, as Ctrl-C does, once so many samples are done."""
+
+    def __init__(self, after):
+        self.after = after
+
+    def __call__(self, done, total):
+        if done >= self.after:
+            raise KeyboardInterrupt
+
+
+def random_features(state, kind, shape):
+    """Features float32 of a kind that is hard to count: "ties", "relu", "constant", "heavy", or "normal"."""
+    features = state.randn(*shape).astype(np.float32)
+    if kind == "ties":
+        features = np.round(features * 2) / 2
+    if kind == "relu":
+        features = np.maximum(features, 0)
+    if kind == "constant":
+        features[:, ::2] = 1.25
+    if kind == "heavy":
+        features = np.sign(features) * np.exp(8 * np.abs(features)).astype(np.float32)
+    return features
+
+
+def random_labels(state, samples, planes, concepts, size):
+    """Labels int16 [samples, planes, H, W], three in ten of them unlabelled; every plane has concepts of its own."""
+    edges = np.linspace(1, concepts, planes + 1).astype(int)
+    labels = np.stack([state.randint(edges[p], edges[p + 1], (samples, *size)) for p in range(planes)], 1)
+    labels[state.rand(*labels.shape) < 0.3] = 0
+    return labels.astype(np.int16)
+
+
 class OtherLabels(Segmenter):
     """Fed the wrong images: the labels of the sample ``offset`` places on, as if they were real."""
 

@@ -5,6 +5,7 @@ from itertools import pairwise
 
 import numpy as np
 import pytest
+from helpers import random_features, random_labels
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
@@ -50,24 +51,13 @@ def expand(counter, combinations, codes, coarse, counts, blocks, pool, parts, ch
 
 def case(seed, units=5, samples=4, planes=2, concepts=9, side=(4, 6), size=(13, 10), bins=7, kind="normal"):
     state = np.random.RandomState(seed)
-    features = state.randn(samples, units, *side).astype(np.float32)
-    if kind == "ties":
-        features = np.round(features * 2) / 2
-    if kind == "relu":
-        features = np.maximum(features, 0)
-    if kind == "constant":
-        features[:, ::2] = 1.25
-    if kind == "heavy":
-        features = np.sign(features) * np.exp(8 * np.abs(features)).astype(np.float32)
+    features = random_features(state, kind, (samples, units, *side))
     if kind == "huge":
         features = features * np.float32(1e38)
     levels = np.sort(np.quantile(features, state.rand(bins), axis=(0, 2, 3)).T.astype(np.float32), 1)
     if kind in ("ties", "relu"):
         levels = np.sort(state.choice(np.unique(features), (units, bins)), 1)
-    edges = np.linspace(1, concepts, planes + 1).astype(int)
-    labels = np.stack([state.randint(edges[p], edges[p + 1], (samples + 1, *size)) for p in range(planes)], 1)
-    labels[state.rand(*labels.shape) < 0.3] = 0
-    labels = labels.astype(np.int16)
+    labels = random_labels(state, samples + 1, planes, concepts, size)
     return features, labels[:-1], labels[-1:], levels.astype(np.float32), concepts
 
 

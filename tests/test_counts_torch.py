@@ -6,6 +6,7 @@ from itertools import pairwise
 import numpy as np
 import pytest
 import torch
+from helpers import random_features, random_labels
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
@@ -33,24 +34,14 @@ pytestmark = pytest.mark.usefixtures("one_thread")
 def case(seed, units=5, samples=4, planes=3, concepts=9, side=(4, 6), size=(13, 10), bins=7, kind="normal"):
     """Features, labels of one sample more, levels."""
     state = np.random.RandomState(seed)
-    features = state.randn(samples, units, *side).astype(np.float32)
-    if kind == "ties":
-        features = np.round(features * 2) / 2
-    if kind == "relu":
-        features = np.maximum(features, 0)
-    if kind == "constant":
-        features[:, ::2] = 1.25
-    if kind == "heavy":
-        features = np.sign(features) * np.exp(8 * np.abs(features)).astype(np.float32)
+    features = random_features(state, kind, (samples, units, *side))
     if kind == "tiny":
         features = (features * np.float32(1e-20) * np.float32(1e-20)).astype(np.float32)  # below the normal numbers
     # Levels are values that are counted, some of them more than once: ties are exact, and an ulp is a wrong bin.
     values = resample(features, *size)
     levels = np.stack([np.sort(state.choice(values[:, u].ravel(), bins)) for u in range(units)])
-    edges = np.linspace(1, concepts, planes + 1).astype(int)
-    labels = np.stack([state.randint(edges[p], edges[p + 1], (samples + 1, *size)) for p in range(planes)], 1)
-    labels[state.rand(*labels.shape) < 0.3] = 0
-    return features, labels.astype(np.int16), levels, concepts
+    labels = random_labels(state, samples + 1, planes, concepts, size)
+    return features, labels, levels, concepts
 
 
 def count(counter, features, labels, concepts, cuts=(), early=()):

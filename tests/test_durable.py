@@ -10,7 +10,7 @@ from itertools import pairwise
 
 import numpy as np
 import pytest
-from helpers import differing
+from helpers import Stop, datasets, differing
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
@@ -59,15 +59,6 @@ def shards(generator, segmenter, plan):
         job = job_for(generator, segmenter, plan.with_name(f"shard-{i}.h5"), threads=1 + i % 2)
         made.append(run_shard(job, plan, i, 5))
     return made
-
-
-class Stop:
-    def __init__(self, after):
-        self.after = after
-
-    def __call__(self, done, total):
-        if done >= self.after:
-            raise KeyboardInterrupt
 
 
 # Killed
@@ -215,8 +206,6 @@ FLOATS = ("mean", "second_moment", "concept_mean")
 
 def close(a, b):
     """Names of datasets that differ: by a bit, or sums of floats by more than 1e-10 of their size."""
-    from helpers import datasets
-
     left, right = datasets(a), datasets(b)
     far = []
     for name in differing(a, b):

@@ -9,7 +9,7 @@ import textwrap
 import numpy as np
 import pytest
 import torch
-from helpers import Bands, datasets, differing
+from helpers import Bands, Stop, datasets, differing
 from torch import nn
 
 import dissect
@@ -41,17 +41,6 @@ def finished(generator, segmenter, tmp_path_factory):
 
 def contents(folder):
     return {path.name: path.read_bytes() for path in folder.iterdir()}
-
-
-class Stop:
-    """A progress callback that interrupts, as Ctrl-C does, once so many samples are done."""
-
-    def __init__(self, after):
-        self.after = after
-
-    def __call__(self, done, total):
-        if done >= self.after:
-            raise KeyboardInterrupt
 
 
 def test_two_runs_are_identical(finished, generator, segmenter, tmp_path):

@@ -17,7 +17,21 @@ from dissect.job import Job
 from dissect.samples import Samples, Sampling
 
 from ..console import human_bytes, human_seconds, out, print_json, progress
-from .options import Accept, Classes, Device, InputSize, Json, Model, Options, Truncation, ZDim, open_model, parse_seeds
+from .options import (
+    Accept,
+    Classes,
+    Device,
+    InputSize,
+    Json,
+    Model,
+    OneClass,
+    Options,
+    Seeds,
+    Truncation,
+    ZDim,
+    open_model,
+    parse_seeds,
+)
 
 UNITS = {"K": 1e3, "M": 1e6, "G": 1e9, "T": 1e12}
 
@@ -32,14 +46,14 @@ def dissect(
     layer: Annotated[
         list[str] | None, typer.Option(help="A layer to dissect (repeatable); default: as recommended.")
     ] = None,
-    seeds: Annotated[str | None, typer.Option(help="A:B or 1,5,9 instead of --samples.")] = None,
+    seeds: Seeds = None,
     z: Annotated[Path | None, typer.Option(help="Explicit latents [N, z_dim], .npy or .npz (key z).")] = None,
     w: Annotated[
         Path | None, typer.Option(help="Latents w [N, w_dim] or w+ [N, num_ws, w_dim]: .npy, .npz, .pt, .safetensors.")
     ] = None,
     images: Annotated[Path | None, typer.Option(help="A folder of pictures, for a model with --input-size.")] = None,
     levels: Annotated[Path | None, typer.Option(help="Given levels, .npz: layer -> [units, B].")] = None,
-    class_: Annotated[int | None, typer.Option("--class", help="One class for all samples.")] = None,
+    class_: OneClass = None,
     truncation: Truncation = 1.0,
     cutoff: Annotated[int | None, typer.Option(help="Truncate only the first so many w's.")] = None,
     noise: Annotated[str, typer.Option(help="const, random or none.")] = "const",
@@ -65,12 +79,7 @@ def dissect(
     as_json: Json = False,
 ) -> None:
     """Dissect a generator into one HDF5 file."""
-    if z is None and w is None and images is None and seeds is None and samples <= 0:
-        raise GanatomyError(f"expected a positive number of samples, got {samples}")
-    if sum(x is not None for x in (seeds, z, w, images)) > 1:
-        raise GanatomyError("give only one of --seeds, --z, --w and --images")
-    if w is not None and (class_ is not None or truncation != 1.0 or cutoff is not None):
-        raise GanatomyError("--w gives finished w's: --class, --truncation and --cutoff do not apply")
+    _check(samples, seeds, z, w, images, class_ is not None or truncation != 1.0 or cutoff is not None)
     ranks = Ranks.of()
     if ranks is not None:
         device = ranks.device(device)
@@ -90,22 +99,37 @@ def dissect(
     )  # fmt: skip
     if dry_run:
         _estimate(job, as_json)
-        return
-    if which is not None:
-        if plan is None:
-            raise GanatomyError("--shard needs the --plan that all shards share; make one with --plan FILE alone")
-        with progress(f"dissecting {generator.name}, shard {shard}") as update:
-            _say_file(run_shard(job, plan, *which, update), as_json)
-        return
-    if plan is not None:
+    elif plan is not None or which is not None:
+        _share(job, plan, which, as_json)
+    elif ranks is not None and ranks.rank:
+        run_ranked(job, ranks)  # rank 0 does the talking
+    else:
+        with progress(f"dissecting {generator.name}") as update:
+            run = run_job(job, update) if ranks is None else run_ranked(job, ranks, update)
+        _say(run, as_json)
+
+
+def _check(
+    samples: int, seeds: str | None, z: Path | None, w: Path | None, images: Path | None, drawn_otherwise: bool
+) -> None:
+    """Refuse options that contradict each other, before anything is loaded."""
+    if z is None and w is None and images is None and seeds is None and samples <= 0:
+        raise GanatomyError(f"expected a positive number of samples, got {samples}")
+    if sum(x is not None for x in (seeds, z, w, images)) > 1:
+        raise GanatomyError("give only one of --seeds, --z, --w and --images")
+    if w is not None and drawn_otherwise:
+        raise GanatomyError("--w gives finished w's: --class, --truncation and --cutoff do not apply")
+
+
+def _share(job: Job, plan: Path | None, which: tuple[int, int] | None, as_json: bool) -> None:
+    """Make a plan, or do one shard of it."""
+    if plan is None:
+        raise GanatomyError("--shard needs the --plan that all shards share; make one with --plan FILE alone")
+    if which is None:
         _say_file(write_plan(job), as_json)
         return
-    if ranks is not None and ranks.rank:
-        run_ranked(job, ranks)
-        return
-    with progress(f"dissecting {generator.name}") as update:
-        run = run_job(job, update) if ranks is None else run_ranked(job, ranks, update)
-    _say(run, as_json)
+    with progress(f"dissecting {job.generator.name}, shard {which[0]}/{which[1]}") as update:
+        _say_file(run_shard(job, plan, *which, update), as_json)
 
 
 def _say(run: Run, as_json: bool) -> None:

@@ -29,6 +29,9 @@ Options = Annotated[
     typer.Option("--option", metavar="NAME=VALUE", help="What no tensor reveals: see `generators show` (repeatable)."),
 ]
 Accept = Annotated[bool, typer.Option("--accept-licence", help="Accept the licence of the catalogue's weights; once.")]
+SomeSamples = Annotated[int, typer.Option("--samples", help="How many images.")]
+Seeds = Annotated[str | None, typer.Option(help="A:B or 1,5,9 instead of --samples.")]
+OneClass = Annotated[int | None, typer.Option("--class", help="One class for all samples.")]
 Truncation = Annotated[float, typer.Option(help="Truncation; 1 is none.")]
 RunFile = Annotated[Path, typer.Argument(help="A finished dissection, run.h5.")]
 
