@@ -71,9 +71,9 @@ import dissect, segmodels
 from dissect import passing, slabs
 passing.CHECKPOINT_SECONDS = 0.0  # after every atom
 slabs.HELD_BYTES = 0
-out, rng, killed, found = Path(sys.argv[1]), random.Random(0), 0, set()
+out, rng, killed, found, whole = Path(sys.argv[1]), random.Random(0), 0, set(), None
 while True:
-    child = os.fork()  # which saves importing everything twenty times
+    began, child = time.monotonic(), os.fork()  # which saves importing everything twenty times
     if not child:
         try:
             dissect.run(
@@ -83,8 +83,8 @@ while True:
             print(repr(error), file=sys.stderr, flush=True)
             os._exit(1)
         os._exit(0)
-    if killed < 20:
-        time.sleep(rng.uniform(0.05, 0.6))
+    if whole is not None and killed < 20:
+        time.sleep(rng.uniform(0.02, 1.0) * whole)
         os.kill(child, signal.SIGKILL)
     status = os.waitpid(child, 0)[1]
     found |= {{path.name.split("-")[0] for path in Path(f"{{out}}.partial").glob("*")}}
@@ -92,7 +92,8 @@ while True:
         killed += 1
     elif status or killed == 20:
         break
-    else:  # it was too quick: again from the beginning
+    else:  # the first, which tells how long a run takes; or one too quick for us: again from the beginning
+        whole = whole or time.monotonic() - began
         out.unlink()
 print(json.dumps([killed, status, sorted(found)]))
 """
