@@ -1,20 +1,18 @@
 """One dissection by many processes under ``torchrun``: a plan, a shard a rank, a merge. Files are the only exchange.
 
 Ranks need a folder that all of them see. A rank that dies is started again by torchrun, and goes on from its own
-unfinished shard. CUDA ranks take the device of their local number. The process group (gloo, whatever the device) is
-used for waiting alone.
+unfinished shard. CUDA ranks take the device of their local number. There is no process group: ranks wait for each
+other's finished files, which appear whole, under their names, or not at all. So a rank that waits can be ended at any
+moment, and one that starts again meets no half-open connection.
 """
 
 from __future__ import annotations
 
 import os
-from collections.abc import Iterator, Mapping
-from contextlib import contextmanager
+import time
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
-from datetime import timedelta
 from pathlib import Path
-
-import torch.distributed as dist
 
 from .execute import run_job, run_shard, write_plan
 from .job import Job
@@ -22,7 +20,7 @@ from .merge import merge
 from .passing import Progress
 from .results import Run
 
-PATIENCE = timedelta(days=30)  # ranks wait for the slowest
+LOOK_EVERY = 0.2  # seconds between two looks at the folder
 
 
 @dataclass(frozen=True)
@@ -65,29 +63,26 @@ def run_ranked(job: Job, ranks: Ranks, progress: Progress | None = None) -> Run:
     """
     plan = plan_file(job.out)
     shards = [shard_file(job.out, number + 1, ranks.world) for number in range(ranks.world)]
-    with _together():
-        if ranks.rank == 0 and not job.out.exists() and not plan.exists():
-            write_plan(job.at(plan))
-        dist.barrier()
-        if plan.exists():  # else an earlier start has finished everything
-            run_shard(job.at(shards[ranks.rank]), plan, ranks.rank + 1, ranks.world, progress)
-            dist.barrier()
-            if ranks.rank == 0:
-                if not job.out.exists():
-                    merge(shards, job.out)
-                for path in (*shards, plan):
-                    path.unlink(missing_ok=True)
-            dist.barrier()
-    return Run(job.out) if ranks.rank else run_job(job)  # which compares the finished file with what was asked
+    if job.out.exists() and not plan.exists():
+        return run_job(job)  # which compares the finished file with what was asked
+    if ranks.rank == 0 and not plan.exists():
+        write_plan(job.at(plan))
+    _wait(lambda: plan.exists() or job.out.exists())
+    if not job.out.exists():
+        run_shard(job.at(shards[ranks.rank]), plan, ranks.rank + 1, ranks.world, progress)
+    if ranks.rank == 0 and not job.out.exists():
+        _wait(lambda: all(shard.exists() for shard in shards))
+        merge(shards, job.out)
+    _wait(job.out.exists)
+    # Everyone removes the own shard, so that none vanishes while its rank still looks at it; the plan goes last.
+    shards[ranks.rank].unlink(missing_ok=True)
+    if ranks.rank:
+        return Run(job.out)
+    _wait(lambda: not any(shard.exists() for shard in shards))
+    plan.unlink()
+    return run_job(job)
 
 
-@contextmanager
-def _together() -> Iterator[None]:
-    if dist.is_initialized():
-        yield
-        return
-    dist.init_process_group("gloo", timeout=PATIENCE)
-    try:
-        yield
-    finally:
-        dist.destroy_process_group()
+def _wait(until: Callable[[], bool]) -> None:
+    while not until():
+        time.sleep(LOOK_EVERY)

@@ -117,18 +117,11 @@ sys.exit(run(sys.argv[1:]))
 """
 
 
-@pytest.mark.skipif(sys.platform != "linux", reason="torchrun with gloo is tested on Linux")
+@pytest.mark.skipif(sys.platform != "linux", reason="torchrun is tested on Linux")
 def test_two_ranks_one_of_which_dies(finished, tmp_path):
     """Rank 1 is killed in mid-shard; torchrun starts both again, and nothing that was kept is counted twice."""
-    # Once in five runs on a busy machine torchrun itself gave up, all its restarts spent; why is not known yet.
-    for attempt in range(3):
-        folder = tmp_path / str(attempt)
-        folder.mkdir()
-        (folder / "worker.py").write_text(WORKER)
-        done = torchrun(folder, "worker.py", *BASE, "--out", "run.h5")
-        if done.returncode == 0:
-            break
-    tmp_path = folder
+    (tmp_path / "worker.py").write_text(WORKER)
+    done = torchrun(tmp_path, "worker.py", *BASE, "--out", "run.h5")
     assert done.returncode == 0, done.stderr[-2000:]
     assert (tmp_path / "killed").exists()
     counted = {int(p.name.split("-")[1]): len(p.read_text()) for p in tmp_path.glob("counted-*")}
