@@ -4,13 +4,15 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
+from functools import partial
 
 import numpy as np
 import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from .counts import MOST_COMBINATIONS, Combinations, Counter, Labels
+from .counts import Coded, Counter, Labels
+from .counts_torch import TorchCounter
 from .interrupts import undisturbed
 from .levels import coarse_indices
 from .pictures import encode_thumbnail
@@ -27,8 +29,9 @@ class LayerState:
     """Everything that is accumulated for one layer."""
 
     def __init__(
-        self, shape: tuple[int, int, int], levels: Float32, concepts: int, size: tuple[int, int], plan: Plan, keep: int
-    ) -> None:
+        self, shape: tuple[int, int, int], levels: Float32, concepts: int, size: tuple[int, int], plan: Plan, keep: int,
+        device: torch.device,
+    ) -> None:  # fmt: skip
         units, height, width = shape
         bins, blocks = levels.shape[1] + 1, len(coarse_indices(levels.shape[1])) + 1
         pixels = size[0] * size[1]
@@ -36,8 +39,8 @@ class LayerState:
         block_type = np.uint32 if (plan.samples // GROUPS + 2 * plan.atom) * pixels < UINT32_PIXELS else np.int64
         self.shape = shape
         self.levels = levels
-        self.counter = Counter(levels, (height, width), size)
-        # Concept-major in memory (see Counter.expand); bin-major in the file.
+        self.counter = counter_for(device, levels, (height, width), size, concepts)
+        # Concept-major in memory (see Counter.fold); bin-major in the file.
         self.counts = np.zeros((2, 2, units, concepts, bins), count_type)  # [real or chance, half, ...]
         self.slab = np.zeros((2, units, concepts, blocks), block_type)  # of the current jackknife group
         self.total = Sums(units, concepts)
@@ -57,11 +60,12 @@ class Accumulator:
         slabs: where the block counts of finished groups go.
         shapes: layer -> (U, h, w).
         levels: layer -> float32 [U, B].
-        concepts, planes: of the segmenter.
+        concepts: of the segmenter.
         size: (H, W) at which pixels are counted.
         keep: top samples per unit.
         maxima: whether to keep every sample's maximum per unit.
         threads: for the counting kernel.
+        device: where the features come from; on others than the CPU they are counted there.
     """
 
     def __init__(
@@ -72,23 +76,21 @@ class Accumulator:
         shapes: Mapping[str, tuple[int, int, int]],
         levels: Mapping[str, Float32],
         concepts: int,
-        planes: int,
         size: tuple[int, int],
         keep: int,
         maxima: bool,
         threads: int,
+        device: torch.device | str = "cpu",
     ) -> None:
         self.plan, self.atoms, self.slabs = plan, atoms, slabs
         self.concepts, self.size, self.threads = concepts, size, threads
-        self.layers = {n: LayerState(s, levels[n], concepts, size, plan, keep) for n, s in shapes.items()}
+        where = torch.device(device)
+        self.layers = {n: LayerState(s, levels[n], concepts, size, plan, keep, where) for n, s in shapes.items()}
         self.first, stop = plan.span(atoms)  # samples
         self.concept_area = np.zeros((stop - self.first, concepts), np.int64)
         self.maxima = {n: np.zeros((stop - self.first, s[0]), np.float32) for n, s in shapes.items()} if maxima else {}
         self.thumbnails: dict[int, bytes] = {}
         self.next = atoms.start
-        self._combinations = Combinations(planes, concepts)
-        self._pixels = np.zeros((2, 0), np.int64)
-        self._expanded_early = False
         self._pool = ThreadPoolExecutor(threads, thread_name_prefix="count")
 
     def close(self) -> None:
@@ -104,49 +106,42 @@ class Accumulator:
 
         Args:
             start: index of its first sample.
-            images: [N, 3, R, R]; features: layer -> float32 [N, U, h, w], all on the CPU.
+            images: [N, 3, R, R]; on the CPU; features: layer -> float32 [N, U, h, w], on the device.
             labels: int16 [N, K, H, W].
             following: int16 [1, K, H, W], labels of the sample after the batch's last, for the chance counts.
             seeds: int64 [N].
         """
         count = len(labels)
-        if len(self._combinations) > MOST_COMBINATIONS:
-            self._expand()
-            self._expanded_early = True
-        codes = self._combinations.encode(np.concatenate([labels, following]))
-        known = len(self._combinations)
-        pixels = np.zeros((2, known), np.int64)
-        pixels[:, : self._pixels.shape[1]] = self._pixels
-        pixels[0] += np.bincount(codes[:-1].ravel(), minlength=known)
-        pixels[1] += np.bincount(codes[1:].ravel(), minlength=known)
-        self._pixels = pixels
+        coded = Coded.of(np.concatenate([labels, following]))
         rows = slice(start - self.first, start - self.first + count)
-        self.concept_area[rows] = areas(labels, self.concepts)
+        self.concept_area[rows] = coded.areas(self.concepts)[:-1]
         entered = np.zeros(count, bool)
         shares: dict[tuple[int, int], list] = {}
         for name, layer in self.layers.items():
-            values = features[name].numpy()
-            layer.counter.reserve(known)
-            layer.counter.add(values, codes[:-1], codes[1:], self._pool, self.threads)
+            layer.counter.add(features[name], coded, self._pool, self.threads)
             native = layer.shape[1:]
             if native not in shares:
-                shares[native] = concept_shares(labels, self.concepts, *native)
+                share = partial(concept_shares, concepts=self.concepts, height=native[0], width=native[1])
+                shares[native] = list(self._pool.map(share, labels))
             layer.atom.add(features[name], shares[native])
-            maxima = features[name].amax((2, 3)).numpy()
+            maxima = features[name].amax((2, 3)).cpu().numpy()
             if self.maxima:
                 self.maxima[name][rows] = maxima
-            entered |= layer.top.add(values, maxima, seeds)
-        for index in np.flatnonzero(entered):
-            self.thumbnails[int(seeds[index])] = encode_thumbnail(images[index].float().numpy())
+            entered |= layer.top.add(features[name], maxima, seeds)
+        new = np.flatnonzero(entered).tolist()
+        for index, data in zip(new, self._pool.map(lambda i: encode_thumbnail(images[i].float().numpy()), new)):
+            self.thumbnails[int(seeds[index])] = data
 
     @undisturbed()
     def end_atom(self) -> None:
         """Fold the finished atom into the totals."""
-        self._expand()
+        half = self.plan.half(self.next)
         for layer in self.layers.values():
+            coarse = coarse_indices(layer.levels.shape[1])
+            counts, blocks = (layer.counts[0, half], layer.counts[1, half]), (layer.slab[0], layer.slab[1])
+            layer.counter.fold(coarse, counts, blocks, self._pool, self.threads)
             layer.total.merge(layer.atom)
             layer.atom = Sums(layer.shape[0], self.concepts)
-        self._expanded_early = False
         group = self.plan.group(self.next)
         self.next += 1
         if not self.left or self.plan.group(self.next) != group:
@@ -163,27 +158,6 @@ class Accumulator:
     def samples_done(self) -> int:
         """How many of the samples are in finished atoms."""
         return self.plan.bounds(self.next - 1)[1] - self.first if self.next > self.atoms.start else 0
-
-    @property
-    def whole(self) -> bool:
-        """Whether the totals hold finished atoms only, so that a checkpoint may be written in mid-atom."""
-        return not self._expanded_early
-
-    def _expand(self) -> None:
-        half = self.plan.half(self.next)
-        rows = self._combinations.rows
-        for layer in self.layers.values():
-            layer.counter.expand(
-                rows,
-                self._pixels,
-                coarse_indices(layer.levels.shape[1]),
-                (layer.counts[0, half], layer.counts[1, half]),
-                (layer.slab[0], layer.slab[1]),
-                self._pool,
-                self.threads,
-            )
-        self._combinations.clear()
-        self._pixels = np.zeros((2, 0), np.int64)
 
     # -- in and out of files -------------------------------------------------------------------------------
 
@@ -228,16 +202,6 @@ class Accumulator:
         self.thumbnails = unpack_thumbnails(read)
 
 
-def areas(labels: Labels, concepts: int) -> NDArray[np.int64]:
-    """Return the pixels of each concept in each image, int64 [N, C]; concept 0 is plane 0's unlabelled."""
-    result = np.zeros((len(labels), concepts), np.int64)
-    for row, planes in enumerate(labels):
-        for plane, image in enumerate(planes):
-            found = np.bincount(image.ravel(), minlength=concepts)
-            result[row] += np.where(np.arange(concepts) > 0, found, 0) if plane else found
-    return result
-
-
 def pack_thumbnails(thumbnails: Mapping[int, bytes]) -> dict[str, np.ndarray]:
     """Return ``/thumbnails``: seeds ascending, and their encoded bytes end to end with offsets [T + 1]."""
     seeds = sorted(thumbnails)
@@ -257,6 +221,10 @@ def unpack_thumbnails(read: Callable[[str], np.ndarray]) -> dict[int, bytes]:
     return {seed: data[offset[i] : offset[i + 1]].tobytes() for i, seed in enumerate(seeds)}
 
 
-def to_cpu(features: Mapping[str, Tensor]) -> dict[str, Tensor]:
-    """Return float32 features, contiguous, on the CPU."""
-    return {name: value.detach().to("cpu", torch.float32).contiguous() for name, value in features.items()}
+def counter_for(
+    device: torch.device, levels: Float32, shape: tuple[int, int], size: tuple[int, int], concepts: int
+) -> Counter | TorchCounter:
+    """Return what counts features on a device."""
+    if device.type == "cpu":
+        return Counter(levels, shape, size, concepts)
+    return TorchCounter(levels, shape, size, concepts, device)

@@ -64,7 +64,7 @@ def _seconds_per_sample(job: Job) -> float:
         }
         accumulator = Accumulator(
             trial, range(trial.atoms), Slabs(None), job.shapes, levels, len(job.segmenter.concepts),
-            job.segmenter.planes, size, job.keep, False, job.threads,
+            size, job.keep, False, job.threads, job.generator.device,
         )  # fmt: skip
         try:
             count_atom(forward, accumulator, 0, None)  # the first time, the kernel is compiled

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from itertools import takewhile
 
@@ -13,7 +13,6 @@ from torch import Tensor
 from segmodels import GanatomyError, Segmenter
 from segmodels.base import resize_labels
 
-from .accumulate import to_cpu
 from .counts import Labels
 from .generators import Generator
 from .levels import order_statistics, pilot_pixels, pilot_samples, read_sample, tail_fractions
@@ -24,7 +23,7 @@ from .samples import Samples
 
 @dataclass(frozen=True, eq=False)
 class Batch:
-    """One batch, on the CPU.
+    """One batch: features where the generator is, the rest on the CPU.
 
     Attributes:
         start: index of its first sample; seeds: int64 [N].
@@ -42,6 +41,19 @@ class Batch:
         """How much memory it takes."""
         tensors = [self.images, *self.features.values()]
         return self.labels.nbytes + sum(t.numel() * t.element_size() for t in tensors)
+
+
+def joined(batches: Sequence[Batch]) -> Batch:
+    """Return consecutive batches as one."""
+    if len(batches) == 1:
+        return batches[0]
+    return Batch(
+        batches[0].start,
+        np.concatenate([batch.seeds for batch in batches]),
+        torch.cat([batch.images for batch in batches]),
+        {name: torch.cat([batch.features[name] for batch in batches]) for name in batches[0].features},
+        np.concatenate([batch.labels for batch in batches]),
+    )
 
 
 KEPT_BYTES = 256 << 20  # of the pilot's batches
@@ -90,8 +102,11 @@ class Forward:
             for name, features in batch.features.items():
                 for index in range(min(stop, count) - start):
                     out = values[name][:, start + index]
-                    read_sample(features[index].numpy(), *axes[name], pixels, out)
-        return {n: order_statistics(v.reshape(len(v), -1), tail_fractions()) for n, v in values.items()}
+                    read_sample(features[index].cpu().numpy(), *axes[name], pixels, out)
+        return {
+            n: order_statistics(v.reshape(len(v), -1), tail_fractions(), torch.get_num_threads())
+            for n, v in values.items()
+        }
 
     def _bounds(self, plan: Plan) -> Iterator[tuple[int, int]]:
         return (bounds for atom in range(plan.atoms) for bounds in plan.batches(atom, self.batch))
@@ -103,7 +118,7 @@ class Forward:
 
     def _make(self, start: int, stop: int, size: tuple[int, int]) -> Batch:
         capture = self.generator.capture(self.samples.codes(start, stop), list(self.shapes))
-        features = to_cpu(capture.features)
+        features = {name: f.detach().float().contiguous() for name, f in capture.features.items()}
         self._check_finite("the image", capture.images, start)
         for name, value in features.items():
             self._check_finite(f"layer {name!r}", value, start)

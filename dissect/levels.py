@@ -7,6 +7,7 @@ need not be exact quantiles, since the true exceedance is itself counted.
 from __future__ import annotations
 
 from collections.abc import Sequence
+from concurrent.futures import ThreadPoolExecutor
 
 import numba
 import numpy as np
@@ -44,11 +45,12 @@ def pilot_pixels(samples: int, height: int, width: int) -> NDArray[np.int64]:
     return np.sort(np.random.RandomState(0).permutation(height * width)[:count])
 
 
-def order_statistics(values: Float32, fractions: NDArray[np.float64]) -> Float32:
+def order_statistics(values: Float32, fractions: NDArray[np.float64], threads: int = 1) -> Float32:
     """Return levels float32 [U, B] from values [U, n]: at most ``fraction * n`` of a unit's values lie above each."""
     count = values.shape[1]
     ranks = count - 1 - np.floor(fractions * count).astype(np.int64)
-    return np.sort(values, axis=1)[:, ranks]
+    with ThreadPoolExecutor(threads) as pool:
+        return np.stack(list(pool.map(lambda row: np.sort(row)[ranks], values)))
 
 
 @numba.njit(nogil=True, cache=True)

@@ -4,8 +4,7 @@ For U units of h x w in a layer, C concepts, B levels, Q coarse ones, k top samp
 
     counts   2 x 2 x U x C x (B + 1)        x 4 bytes   (8 if more than 2^32 pixels are counted)
     slab     2 x U x C x (Q + 1)            x 4         of the current group; up to 32 MB of finished ones
-    tables   2 x U x M x B                  x 4         M combinations of labels in an atom: 64 are reckoned with, and
-                                                        there may be up to MOST_COMBINATIONS (4,096) of them
+    atom     2 x U x C x (B + 1)            x 4         of the current atom
     moments  2 x (U^2 + (C + 1) x U)        x 8
     top      U x k x min(h, 64) x min(w, 64) x 2
     samples  N x (C x 8 + U x 4 if maxima), and up to U x k thumbnails
@@ -17,7 +16,6 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 from .accumulate import UINT32_PIXELS
-from .counts import ROOM
 from .levels import COARSE
 from .plan import GROUPS, Plan
 from .slabs import HELD_BYTES
@@ -32,7 +30,7 @@ class Memory:
 
     counts: int
     slabs: int
-    tables: int
+    atom: int
     moments: int
     top: int
     samples: int
@@ -40,7 +38,7 @@ class Memory:
     @property
     def total(self) -> int:
         """All of it."""
-        return self.counts + self.slabs + self.tables + self.moments + self.top + self.samples
+        return self.counts + self.slabs + self.atom + self.moments + self.top + self.samples
 
 
 def memory_of(
@@ -60,7 +58,7 @@ def memory_of(
     return Memory(
         counts=4 * units * concepts * (bins + 1) * item,
         slabs=slab + min(HELD_BYTES + slab, GROUPS * slab),
-        tables=2 * units * ROOM * bins * 4,
+        atom=2 * units * concepts * (bins + 1) * 4,
         moments=sum(2 * (u * u + (concepts + 1) * u) * 8 for u, _, _ in stored),
         top=sum(u * keep * h * w * 2 for u, h, w in stored),
         samples=plan.samples * (concepts * 8 + 4 * units * maxima) + min(plan.samples, units * keep) * THUMBNAIL_BYTES,

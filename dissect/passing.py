@@ -12,7 +12,7 @@ from . import store
 from .accumulate import Accumulator
 from .checkpoint import Checkpoint
 from .counts import Labels
-from .forward import Batch, Forward
+from .forward import Batch, Forward, joined
 from .manifest import Manifest, versions
 from .parts import Header, LivePart
 from .plan import Plan
@@ -20,6 +20,7 @@ from .resample import Float32
 from .slabs import Slabs
 
 CHECKPOINT_SECONDS = 60.0
+TOGETHER_BYTES = 32 << 20  # batches up to this size are counted together: counts are fetched from memory less often
 
 Progress = Callable[[int, int], None]
 Levels = Mapping[str, Float32]
@@ -78,7 +79,8 @@ class Pass:
         segmenter = self.forward.segmenter
         return Accumulator(
             self.plan, self.atoms, Slabs(self.checkpoint.folder), self.forward.shapes, levels,
-            len(segmenter.concepts), segmenter.planes, self.size, self.keep, self.maxima, self.threads,
+            len(segmenter.concepts), self.size, self.keep, self.maxima, self.threads,
+            self.forward.generator.device,
         )  # fmt: skip
 
     def _count(self, accumulator: Accumulator, before: float, progress: Progress | None) -> LivePart:
@@ -104,7 +106,7 @@ class Pass:
             complete = header()
             return LivePart(accumulator, complete, lambda: self.checkpoint.save(accumulator, complete))
         except KeyboardInterrupt:
-            if accumulator.samples_done and accumulator.whole:
+            if accumulator.samples_done:
                 self.checkpoint.save(accumulator, header())
             raise
 
@@ -127,22 +129,23 @@ class Pass:
 
 
 def count_atom(forward: Forward, accumulator: Accumulator, atom: int, progress: Progress | None) -> None:
-    """Count one atom. A batch waits until the next one is labelled, whose first labels its last sample meets."""
-    waiting: Batch | None = None
+    """Count one atom, some batches at a time, once the sample is labelled whose labels their last one meets."""
+    waiting: list[Batch] = []
     first: Labels | None = None
     samples = len(accumulator.concept_area)
 
-    def count(batch: Batch, following: Labels) -> None:
+    def count(following: Labels) -> None:
+        batch = joined(waiting)
+        waiting.clear()
         accumulator.add(batch.start, batch.images, batch.features, batch.labels, following, batch.seeds)
         if progress is not None:
             progress(batch.start + len(batch.labels) - accumulator.first, samples)
 
     for batch in forward.batches(accumulator.plan, atom, accumulator.size):
-        if waiting is not None:
-            count(waiting, batch.labels[:1])
+        if sum(one.bytes for one in waiting) + batch.bytes > TOGETHER_BYTES and waiting:
+            count(batch.labels[:1])
         first = batch.labels[:1] if first is None else first
-        waiting = batch
-    assert waiting is not None
+        waiting.append(batch)
     assert first is not None
-    count(waiting, first)
+    count(first)
     accumulator.end_atom()

@@ -34,7 +34,7 @@ class Sums:
         self.weight = np.zeros(concepts)
 
     def add(self, features: torch.Tensor, shares: list[tuple[NDArray[np.intp], Float64]]) -> None:
-        """Add features float32 [N, U, h, w] on the CPU.
+        """Add features float32 [N, U, h, w].
 
         Args:
             features: one batch.
@@ -45,12 +45,12 @@ class Sums:
         step = max(1, CHUNK_VALUES // (units * cells))
         for start in range(0, samples, step):
             chunk = features[start : start + step].reshape(-1, units, cells).transpose(0, 1)
-            values = chunk.reshape(units, -1).double()
-            self.feature += values.sum(1).numpy()
+            values = torch.empty(chunk.shape, dtype=torch.float64, device=chunk.device).copy_(chunk).view(units, -1)
+            self.feature += values.sum(1).cpu().numpy()
             _add_product(self.product, values)
             for offset, (present, share) in enumerate(shares[start : start + step]):
                 columns = values[:, offset * cells : (offset + 1) * cells]
-                self.concept[present] += (torch.from_numpy(share) @ columns.T).numpy()
+                self.concept[present] += (torch.from_numpy(share).to(columns.device) @ columns.T).cpu().numpy()
                 self.weight[present] += share.sum(1)
         self.pixels += samples * cells
 
@@ -79,37 +79,34 @@ def _add_product(total: Float64, values: torch.Tensor) -> None:
     units = len(values)
     for i in range(0, units, BLOCK):
         rows = values[i : i + BLOCK]
-        part = (rows @ values[i:].T).numpy()
+        part = (rows @ values[i:].T).cpu().numpy()
         total[i : i + BLOCK, i:] += part
         total[i + BLOCK :, i : i + BLOCK] += part[:, BLOCK:].T
 
 
 def concept_shares(
     labels: NDArray[np.int16], concepts: int, height: int, width: int
-) -> list[tuple[NDArray[np.intp], Float64]]:
-    """Return per sample which concepts occur and their share of each native cell.
+) -> tuple[NDArray[np.intp], Float64]:
+    """Return which concepts occur in a sample and their share of each native cell.
 
     Args:
-        labels: [N, K, H, W].
+        labels: [K, H, W].
         concepts: C.
         height, width: of the native map.
 
     Returns:
-        For each sample ([P] concept indices, [P, height * width] shares). Concept 0 is plane 0's unlabelled.
+        [P] concept indices, [P, height * width] shares. Concept 0 is plane 0's unlabelled.
     """
-    rows = area_matrix(labels.shape[2], height)
-    columns = area_matrix(labels.shape[3], width).T
-    result = []
-    for planes in labels:
-        maps, present = [], []
-        for plane, image in enumerate(planes):
-            found = np.flatnonzero(np.bincount(image.ravel(), minlength=concepts))
-            found = found[found > 0] if plane else found
-            present.append(found)
-            maps.append(image[None] == found[:, None, None])
-        share = rows @ np.concatenate(maps).astype(np.float64) @ columns
-        result.append((np.concatenate(present), share.reshape(len(share), -1)))
-    return result
+    rows = area_matrix(labels.shape[1], height)
+    columns = area_matrix(labels.shape[2], width).T
+    maps, present = [], []
+    for plane, image in enumerate(labels):
+        found = np.flatnonzero(np.bincount(image.ravel(), minlength=concepts))
+        found = found[found > 0] if plane else found
+        present.append(found)
+        maps.append(image[None] == found[:, None, None])
+    share = rows @ np.concatenate(maps).astype(np.float64) @ columns
+    return np.concatenate(present), share.reshape(len(share), -1)
 
 
 class Top:
@@ -122,7 +119,7 @@ class Top:
         self.yx = np.zeros((units, keep, 2), np.int32)
         self.feature = np.zeros((units, keep, *self.size), np.float16)
 
-    def add(self, features: Float32, maxima: Float32, seeds: NDArray[np.int64]) -> NDArray[np.bool_]:
+    def add(self, features: torch.Tensor, maxima: Float32, seeds: NDArray[np.int64]) -> NDArray[np.bool_]:
         """Offer a batch.
 
         Args:
@@ -142,7 +139,7 @@ class Top:
             if not len(units):
                 continue
             entered[index] = True
-            maps = features[index, units]
+            maps = features[index, torch.from_numpy(units)].cpu().numpy()
             flat = maps.reshape(len(units), -1).argmax(1)  # the first maximum: smallest y, then x
             slot = worst[units]
             self.seed[units, slot] = seed

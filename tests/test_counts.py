@@ -9,44 +9,26 @@ from helpers import random_features, random_labels
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from dissect.counts import GUIDE, Combinations, Counter, count_reference
+from dissect.counts import Coded, Counter, _guides, count_reference
+from dissect.kernels import GUIDE
 from dissect.levels import coarse_indices
 
 
-def kernel(features, labels, following, levels, concepts, cuts=(), parts=2, room=None):
-    """Count with the kernel, the batch cut after the samples in ``cuts``; return (real, chance, blocks)."""
+def kernel(features, labels, following, levels, concepts, cuts=(), parts=2, folded=()):
+    """Count with the kernel, the batch cut after the samples in ``cuts``; return counts and blocks, (real, chance)."""
     units, bins = levels.shape
-    counter = Counter(levels, features.shape[2:], labels.shape[2:])
+    counter = Counter(levels, features.shape[2:], labels.shape[2:], concepts)
     counts = np.zeros((2, units, concepts, bins + 1), np.int64)
     coarse = coarse_indices(bins)
     blocks = np.zeros((2, units, concepts, len(coarse) + 1), np.uint32)
-    combinations = Combinations(labels.shape[1], concepts)
     chain = np.concatenate([labels, following])
     with ThreadPoolExecutor(parts) as pool:
-        edges = [0, *cuts, len(features)]
-        for start, stop in pairwise(edges):
-            codes = combinations.encode(chain[start : stop + 1])
-            counter.reserve(len(combinations))
-            counter.add(features[start:stop], codes[:-1], codes[1:], pool, parts)
-            if room and len(combinations) > room:  # expanded early, as a long atom is
-                expand(counter, combinations, codes, coarse, counts, blocks, pool, parts, chain, start, stop)
-        rest = slice(edges[-2] if room else 0, len(features))
-        if not room:
-            pixels = areas(combinations, chain, rest)
-            counter.expand(combinations.rows, pixels, coarse, tuple(counts), tuple(blocks), pool, parts)
+        for start, stop in pairwise([0, *cuts, len(features)]):
+            counter.add(features[start:stop], Coded.of(chain[start : stop + 1]), pool, parts)
+            if stop in folded:
+                counter.fold(coarse, tuple(counts), tuple(blocks), pool, parts)
+        counter.fold(coarse, tuple(counts), tuple(blocks), pool, parts)
     return counts.transpose(0, 1, 3, 2), blocks.transpose(0, 1, 3, 2)
-
-
-def areas(combinations, chain, part):
-    codes = combinations.encode(chain[part.start : part.stop + 1])
-    known = len(combinations)
-    return np.stack([np.bincount(c.ravel(), minlength=known) for c in (codes[:-1], codes[1:])])
-
-
-def expand(counter, combinations, codes, coarse, counts, blocks, pool, parts, chain, start, stop):
-    pixels = areas(combinations, chain, slice(start, stop))
-    counter.expand(combinations.rows, pixels, coarse, tuple(counts), tuple(blocks), pool, parts)
-    combinations.clear()
 
 
 def case(seed, units=5, samples=4, planes=2, concepts=9, side=(4, 6), size=(13, 10), bins=7, kind="normal"):
@@ -73,11 +55,10 @@ def test_kernel_equals_definition(kind, cuts):
     assert np.array_equal(blocks[0], count_reference(features, labels, coarse, concepts))
 
 
-@pytest.mark.parametrize("room", [1, 5])
-def test_early_expansion_changes_nothing(room):
+def test_folding_begins_again_from_zero():
     features, labels, following, levels, concepts = case(4, samples=6)
     plain, _ = kernel(features, labels, following, levels, concepts, (2, 4))
-    early, _ = kernel(features, labels, following, levels, concepts, (2, 4), room=room)
+    early, _ = kernel(features, labels, following, levels, concepts, (2, 4), folded=(2, 4))
     assert np.array_equal(plain, early)
 
 
@@ -133,21 +114,38 @@ def test_scaling_a_unit_by_a_power_of_two_changes_nothing(power):
     assert np.array_equal(scaled, counts)
 
 
-def test_combinations_are_those_of_the_pixels():
-    labels = (
-        np.random.RandomState(0).randint(0, 30_000, (2, 6, 5, 5)).astype(np.int16)
-    )  # six wide planes overflow a key
-    combinations = Combinations(6, 30_001)
-    codes = combinations.encode(labels)
-    again = combinations.encode(labels[:1])
-    assert np.array_equal(combinations.rows[codes], labels.reshape(2, 6, -1).transpose(0, 2, 1))
-    assert np.array_equal(again, codes[:1])
+@pytest.mark.parametrize(("planes", "concepts", "side"), [(6, 30_000, 5), (3, 4, 9), (1, 2, 40), (2, 200, 40)])
+def test_combinations_are_those_of_the_pixels(planes, concepts, side):
+    labels = np.random.RandomState(0).randint(0, concepts, (2, planes, side, side + 1)).astype(np.int16)
+    coded = Coded.of(labels)
+    for i, (image, numbers, found, pixels) in enumerate(zip(labels, coded.numbers, coded.found, coded.pixels)):
+        rows = coded.rows[i]
+        assert np.array_equal(rows[numbers], image.transpose(1, 2, 0))
+        assert len(np.unique(rows[:found], axis=0)) == found
+        assert np.array_equal(np.bincount(numbers.ravel(), minlength=len(pixels)), pixels)
+    assert np.array_equal(coded.downwards, coded.numbers.transpose(0, 2, 1))
+
+
+def test_areas_of_concepts():
+    labels = np.array([[[[0, 1], [1, 2]], [[0, 0], [3, 3]]]], np.int16)
+    coded = Coded.of(labels)
+    assert coded.areas(5).tolist() == [[1, 2, 1, 2, 0]]
+    assert coded.concepts.tolist() == [0, 1, 2, 3]
+    assert Coded.of(np.maximum(labels, np.array([1, 0], np.int16)[:, None, None])).concepts.tolist() == [1, 2, 3]
+
+
+def test_a_map_of_one_combination_holds_more_pixels_than_a_short_integer():
+    labels = np.ones((2, 1, 300, 300), np.int16)
+    counts, _ = kernel(np.ones((1, 1, 300, 300), np.float32), labels[:1], labels[1:], np.zeros((1, 2), np.float32), 2)
+    assert counts[0, 0].tolist() == [[0, 0], [0, 0], [0, 90_000]]
 
 
 def test_guide_is_a_lower_bound_of_the_bin():
     levels = np.sort(np.random.RandomState(0).standard_cauchy((20, 48)).astype(np.float32), 1)
-    counter = Counter(levels, (1, 1), (1, 1))
+    _, low, scale, guide, steps = _guides(levels)
     for unit in range(20):
         values = np.concatenate([levels[unit], np.nextafter(levels[unit], np.float32(np.inf), dtype=np.float32)])
-        slot = np.minimum((values - counter._low[unit]) * counter._scale[unit], GUIDE - 1).astype(int)
-        assert (counter._guide[unit, slot] <= np.searchsorted(levels[unit], values, side="left")).all()
+        slot = np.minimum((values - low[unit]) * scale[unit], GUIDE - 1).astype(int)
+        bins = np.searchsorted(levels[unit], values, side="left")
+        assert (guide[unit, slot] <= bins).all()
+        assert (bins - guide[unit, slot] <= steps[unit]).all()

@@ -1,17 +1,20 @@
 """Counting in torch against the NumPy definition and the CPU kernel: bit for bit, however it is cut, on any device."""
 
 from concurrent.futures import ThreadPoolExecutor
+from functools import partial
 from itertools import pairwise
 
 import numpy as np
 import pytest
 import torch
-from helpers import random_features, random_labels
+from helpers import differing, random_features, random_labels
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from dissect import counts_torch
-from dissect.counts import ROOM, Combinations, Counter, count_reference
+import dissect
+import segmodels
+from dissect import accumulate, counts_torch
+from dissect.counts import Coded, Counter, count_reference
 from dissect.counts_torch import TorchCounter
 from dissect.levels import coarse_indices
 from dissect.resample import resample
@@ -45,7 +48,7 @@ def case(seed, units=5, samples=4, planes=3, concepts=9, side=(4, 6), size=(13, 
 
 
 def count(counter, features, labels, concepts, cuts=(), early=()):
-    """Count real and by chance, cut into batches after the samples in ``cuts``, expanded also after those in ``early``.
+    """Count real and by chance, cut into batches after the samples in ``cuts``, folded also after those in ``early``.
 
     Returns:
         int64 [2, U, B + 1, C] and the blocks, likewise.
@@ -54,35 +57,19 @@ def count(counter, features, labels, concepts, cuts=(), early=()):
     coarse = coarse_indices(levels)
     counts = np.zeros((2, units, concepts, levels + 1), np.int64)
     blocks = np.zeros((2, units, concepts, len(coarse) + 1), np.uint32)
-    combinations = Combinations(labels.shape[1], concepts)
-    pixels = np.zeros((2, 0), np.int64)
-    in_torch = isinstance(counter, TorchCounter)
     with ThreadPoolExecutor(2) as pool:
-        cpu = (pool, 2)
         for start, stop in pairwise([0, *cuts, len(features)]):
-            codes = combinations.encode(labels[start : stop + 1])
-            real, chance = codes[:-1], codes[1:]
-            known = len(combinations)
-            pixels = np.pad(pixels, ((0, 0), (0, known - pixels.shape[1])))
-            pixels += [np.bincount(kind.ravel(), minlength=known) for kind in (real, chance)]
-            counter.reserve(known)
-            part = features[start:stop]
-            if in_torch:
-                counter.add(torch.from_numpy(part).to(counter.device), real, chance)
-            else:
-                counter.add(part, real, chance, *cpu)
+            part = torch.from_numpy(features[start:stop]).to(getattr(counter, "device", "cpu"))
+            counter.add(part, Coded.of(labels[start : stop + 1]), pool, 2)
             if stop in early or stop == len(features):
-                rest = () if in_torch else cpu
-                counter.expand(combinations.rows, pixels, coarse, tuple(counts), tuple(blocks), *rest)
-                combinations.clear()
-                pixels = np.zeros((2, 0), np.int64)
+                counter.fold(coarse, tuple(counts), tuple(blocks), pool, 2)
     return counts.transpose(0, 1, 3, 2), blocks.transpose(0, 1, 3, 2)
 
 
 def agrees(features, labels, levels, concepts, device, **cut):
     shape, size = features.shape[2:], labels.shape[2:]
-    counts, blocks = count(TorchCounter(levels, shape, size, device), features, labels, concepts, **cut)
-    kernel, kernel_blocks = count(Counter(levels, shape, size), features, labels, concepts, **cut)
+    counts, blocks = count(TorchCounter(levels, shape, size, concepts, device), features, labels, concepts, **cut)
+    kernel, kernel_blocks = count(Counter(levels, shape, size, concepts), features, labels, concepts, **cut)
     return (
         np.array_equal(counts[0], count_reference(features, labels[:-1], levels, concepts))
         and np.array_equal(counts[1], count_reference(features, labels[1:], levels, concepts))
@@ -120,35 +107,6 @@ def test_begins_again_from_zero(device):
 
 
 @on_each_device
-def test_room_grows_for_combinations(device):
-    features, labels, levels, concepts = case(7, planes=4, concepts=40)
-    assert len(np.unique(labels[:2].transpose(0, 2, 3, 1).reshape(-1, 4), axis=0)) > ROOM
-    assert agrees(features, labels, levels, concepts, device, cuts=(1, 2))
-
-
-@on_each_device
-def test_tables_widen_before_they_could_overflow(device, monkeypatch):
-    monkeypatch.setattr(counts_torch, "MOST_INT32", 130)
-    counter = TorchCounter(case(8)[2], (4, 6), (13, 10), device)
-    lowest, one = torch.full((1, 5, 4, 6), -1e9, device=device), np.zeros((1, 130), np.int32)
-    counter.add(lowest, one, one)
-    assert counter._tables[0].dtype == torch.int32
-    counter._tables[0][:, 0, 0] = 2**31 - 1  # as if as many pixels had been counted
-    counter.add(lowest, one, one)
-    counts = np.zeros((2, 5, 9, 8), np.int64)
-    blocks = np.zeros((2, 5, 9, len(coarse_indices(7)) + 1), np.int64)
-    rows, pixels = np.array([[3]], np.int16), np.array([[2**31 + 129], [260]])
-    counter.expand(rows, pixels, coarse_indices(7), tuple(counts), tuple(blocks))
-    for each in (counts, blocks):
-        assert (each[0, :, 3, 0] == 2**31 + 129).all()
-        assert (each[1, :, 3, 0] == 260).all()
-        assert each.sum() == 5 * (2**31 + 389)
-    assert counter._tables[0].dtype == torch.int32
-    assert not counter._tables[0].any()
-    assert agrees(*case(8), device, cuts=(1, 2, 3))
-
-
-@on_each_device
 @settings(max_examples=25, deadline=None)
 @given(
     seed=st.integers(0, 10_000),
@@ -169,42 +127,51 @@ def test_a_tie_goes_to_the_lower_bin(device):
     features = np.array([[[[0.0, 1.0], [2.0, 3.0]]]], np.float32)
     labels = np.array([[[[1, 1], [0, 2]]]] * 2, np.int16)
     levels = np.array([[0.5, 1.0, 2.5]], np.float32)
-    counts, _ = count(TorchCounter(levels, (2, 2), (2, 2), device), features, labels, 3)
+    counts, _ = count(TorchCounter(levels, (2, 2), (2, 2), 3, device), features, labels, 3)
     assert counts[0, 0].tolist() == [[0, 1, 0], [0, 1, 0], [1, 0, 0], [0, 0, 1]]
 
 
 @on_each_device
-def test_views_and_combinations_on_the_device(device):
-    """Features need not be contiguous, and combinations may be copied once for all layers."""
+def test_features_need_not_be_contiguous(device):
     features, labels, levels, concepts = case(9)
-    codes = Combinations(3, concepts).encode(labels)
-    plain, other = (TorchCounter(levels, (4, 6), (13, 10), device) for _ in range(2))
+    coded = Coded.of(labels)
+    plain, other = (TorchCounter(levels, (4, 6), (13, 10), concepts, device) for _ in range(2))
     there = torch.from_numpy(features).to(device)
-    numbers = torch.from_numpy(codes).to(device)
-    for counter in (plain, other):
-        counter.reserve(int(codes.max()) + 1)
-    plain.add(there, codes[:-1], codes[1:])
-    other.add(there.to(memory_format=torch.channels_last), numbers[:-1], numbers[1:])
-    assert all(torch.equal(a, b) for a, b in zip(plain._tables, other._tables))
-    assert torch.equal(numbers.cpu(), torch.from_numpy(codes))
+    plain.add(there, coded)
+    other.add(there.to(memory_format=torch.channels_last), coded)
+    assert torch.equal(plain._counts, other._counts)
+    assert plain._counts.any()
 
 
 @on_each_device
 def test_refuses_what_it_cannot_count_and_counts_nothing(device):
-    counter = TorchCounter(np.zeros((2, 3), np.float32), (4, 4), (5, 5), device)
-    good, codes = torch.ones(3, 2, 4, 4, device=device), np.zeros((3, 25), np.int32)
+    counter = TorchCounter(np.zeros((2, 3), np.float32), (4, 4), (5, 5), 2, device)
+    good, codes = torch.ones(3, 2, 4, 4, device=device), Coded.of(np.ones((4, 1, 5, 5), np.int16))
     for value in (np.nan, np.inf, -np.inf):
         bad = good.clone()
         bad[1, 1, 2, 3] = value
         with pytest.raises(ValueError, match="NaN or infinite"):
-            counter.add(bad, codes, codes)
+            counter.add(bad, codes)
     with pytest.raises(ValueError, match="float32"):
-        counter.add(good.half(), codes, codes)
+        counter.add(good.half(), codes)
     with pytest.raises(ValueError, match="shape"):
-        counter.add(good[:, :1], codes, codes)
+        counter.add(good[:, :1], codes)
     with pytest.raises(ValueError, match="shape"):
-        counter.add(good, codes, codes[:2])
-    with pytest.raises(ValueError, match="no room"):
-        counter.add(good, codes, codes + ROOM)
-    counter.add(good[:0], codes[:0], codes[:0])
-    assert not any(table.any() for table in counter._tables)
+        counter.add(good, Coded.of(np.ones((3, 1, 5, 5), np.int16)))
+    counter.add(good[:0], Coded.of(np.ones((1, 1, 5, 5), np.int16)))
+    assert not counter._counts.any()
+
+
+@on_each_device
+def test_a_job_that_counts_in_torch_writes_the_same_file(device, monkeypatch, tmp_path):
+    """The whole of it with the other counter, everything that a dissection holds."""
+    segmenter = segmodels.load("planted")
+    files = {}
+    for name in ("kernel", "torch"):
+        where = device if name == "torch" else "cpu"
+        generator = dissect.load("planted:3", device=where)
+        if name == "torch":
+            monkeypatch.setattr(accumulate, "Counter", partial(TorchCounter, device=where))
+        files[name] = tmp_path / f"{name}.h5"
+        dissect.run(generator, segmenter, ["layer1", "layer3"], 40, files[name], batch=3, threads=1, maxima=True)
+    assert differing(files["kernel"], files["torch"]) == []

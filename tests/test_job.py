@@ -15,8 +15,7 @@ from torch import nn
 import dissect
 import segmodels
 from dissect import GanatomyError, statistics, store
-from dissect.accumulate import Accumulator
-from dissect.counts import count_reference
+from dissect.counts import Counter, count_reference
 from dissect.exactness import reproducibly
 from dissect.generators.planted_truth import bilinear
 from dissect.samples import Samples, Sampling
@@ -77,8 +76,8 @@ def test_resumed_is_identical(finished, generator, segmenter, tmp_path, stops):
 @pytest.mark.skipif(sys.platform == "win32", reason="needs POSIX signals")
 @pytest.mark.parametrize(
     ("owner", "name", "call"),
-    [(statistics, "_half", 90), (statistics.Sums, "merge", 8), (Accumulator, "_expand", 4), (store, "_dataset", 3)],
-    ids=["top samples", "merging an atom", "expanding an atom", "writing"],
+    [(statistics, "_half", 90), (statistics.Sums, "merge", 8), (Counter, "fold", 4), (store, "_dataset", 3)],
+    ids=["top samples", "merging an atom", "folding an atom", "writing"],
 )
 def test_interrupt_waits_for_what_must_not_be_cut(
     finished, generator, segmenter, tmp_path, monkeypatch, owner, name, call
