@@ -29,6 +29,7 @@ format: $(DEV)
 
 bench: $(DEV)
 	$(BIN)/python benchmarks/pass_cost.py $(ARGS)
+	$(BIN)/python benchmarks/table.py
 
 $(VENV)/bin/python:
 	@sh tools/check-machine.sh "$(PYTHON)"

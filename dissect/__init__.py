@@ -13,7 +13,7 @@ Data flows one way::
 ``samples``         seeds, explicit latents or pictures, in order
 ``resample``        features at the size where pixels are counted; the arithmetic
 ``levels``          per-unit activation levels from a pilot
-``counts``          the joint counts and their kernel
+``counts``          the joint counts (``kernels``: compiled for the CPU; ``counts_torch``: on a device)
 ``statistics``      moments, concept means, top samples
 ``accumulate``      all of that over a pass, into and out of files
 ``forward``         from samples to features and labels
