@@ -132,3 +132,54 @@ def test_two_ranks_one_of_which_dies(finished, tmp_path):
     left = {path.name for path in tmp_path.iterdir()} - {p.name for p in tmp_path.glob("counted-*")}
     assert left == {"worker.py", "killed", "run.h5", "run.cache.npz"}
     assert done.stdout.count("labelled") == 1
+
+
+def namespaces(*commands):
+    for command in commands:
+        subprocess.run(["ip", *command.split()], check=True, capture_output=True, timeout=20)
+
+
+@pytest.fixture
+def two_hosts():
+    """Two network namespaces that reach each other alone; skipped where they cannot be made."""
+    names = [f"ganatomy-{os.getpid()}-{i}" for i in (0, 1)]
+    ends = [f"gan{os.getpid() % 100_000}{end}" for end in "ab"]
+    try:
+        try:
+            namespaces(*(f"netns add {name}" for name in names))
+            namespaces(f"link add {ends[0]} type veth peer name {ends[1]}")
+            for name, end, address in zip(names, ends, ("10.77.0.1/24", "10.77.0.2/24"), strict=True):
+                inside = f"netns exec {name} ip"
+                namespaces(f"link set {end} netns {name}", f"{inside} addr add {address} dev {end}")
+                namespaces(f"{inside} link set {end} up", f"{inside} link set lo up")
+        except (OSError, subprocess.SubprocessError) as error:
+            pytest.skip(f"no network namespaces here: {error}")
+        yield names
+    finally:
+        for name in names:
+            subprocess.run(["ip", "netns", "del", name], check=False, capture_output=True)
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="network namespaces are Linux's")
+def test_two_hosts_share_a_folder(two_hosts, finished, tmp_path):
+    """One rank on each of two hosts that share nothing but a network and a folder."""
+    environment = {name: value for name, value in os.environ.items() if not name.startswith("GANATOMY")}
+    running = [
+        subprocess.Popen(
+            ["ip", "netns", "exec", host, sys.executable, "-m", "torch.distributed.run", "--nnodes", "2",
+             "--nproc-per-node", "1", "--node-rank", str(rank), "--master-addr", "10.77.0.1", "--master-port", "29577",
+             "--no-python", sys.executable, "-c", "from app.start import main; main()", *BASE, "--out", "run.h5"],
+            cwd=tmp_path, env=environment, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True,
+        )
+        for rank, host in enumerate(two_hosts)
+    ]  # fmt: skip
+    try:
+        said = [process.communicate(timeout=150) for process in running]
+    finally:
+        for process in running:
+            process.kill()
+    assert [process.returncode for process in running] == [0, 0], said[0][1][-1500:] + said[1][1][-1500:]
+    far = differing(finished, tmp_path / "run.h5")
+    assert [name for name in far if not name.endswith(("/mean", "second_moment", "concept_mean"))] == []
+    assert len(dissect.open(tmp_path / "run.h5").reader.json("parts")) == 2
+    assert {path.name for path in tmp_path.iterdir()} == {"run.h5", "run.cache.npz"}
