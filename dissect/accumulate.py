@@ -100,9 +100,9 @@ class Accumulator:
     @undisturbed()
     def add(
         self, start: int, images: Tensor, features: Mapping[str, Tensor], labels: Labels, following: Labels,
-        seeds: NDArray[np.int64],
+        seeds: NDArray[np.int64], step: int,
     ) -> None:  # fmt: skip
-        """Count a batch of the current atom.
+        """Count some batches of the current atom.
 
         Args:
             start: index of its first sample.
@@ -110,6 +110,8 @@ class Accumulator:
             labels: int16 [N, K, H, W].
             following: int16 [1, K, H, W], labels of the sample after the batch's last, for the chance counts.
             seeds: int64 [N].
+            step: samples in a batch. Sums of floats are taken batch by batch, so that their bits do not depend on how
+                many batches are counted together.
         """
         count = len(labels)
         coded = Coded.of(np.concatenate([labels, following]))
@@ -123,7 +125,7 @@ class Accumulator:
             if native not in shares:
                 share = partial(concept_shares, concepts=self.concepts, height=native[0], width=native[1])
                 shares[native] = list(self._pool.map(share, labels))
-            layer.atom.add(features[name], shares[native])
+            layer.atom.add(features[name], shares[native], step)
             maxima = features[name].amax((2, 3)).cpu().numpy()
             if self.maxima:
                 self.maxima[name][rows] = maxima

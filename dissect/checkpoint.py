@@ -96,7 +96,7 @@ class Checkpoint:
     def remove(self) -> None:
         """Remove the folder, or a file of an older version in its place."""
         if self.folder.is_dir():
-            shutil.rmtree(self.folder)
+            shutil.rmtree(self.folder, ignore_errors=True)  # several ranks may tidy at once
         self.folder.unlink(missing_ok=True)
 
 

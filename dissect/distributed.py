@@ -3,7 +3,8 @@
 Ranks need a folder that all of them see. A rank that dies is started again by torchrun, and goes on from its own
 unfinished shard. CUDA ranks take the device of their local number. There is no process group: ranks wait for each
 other's finished files, which appear whole, under their names, or not at all. So a rank that waits can be ended at any
-moment, and one that starts again meets no half-open connection.
+moment, and one that starts again meets no half-open connection. Nothing tells a rank that another has failed for
+good but torchrun, which ends it; between hosts that takes the ``c10d`` rendezvous, not the static one.
 """
 
 from __future__ import annotations
@@ -14,9 +15,12 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
+from segmodels import GanatomyError
+
 from .execute import run_job, run_shard, write_plan
 from .job import Job
 from .merge import merge
+from .parts import StoredPart
 from .passing import Progress
 from .results import Run
 
@@ -71,16 +75,24 @@ def run_ranked(job: Job, ranks: Ranks, progress: Progress | None = None) -> Run:
     if not job.out.exists():
         run_shard(job.at(shards[ranks.rank]), plan, ranks.rank + 1, ranks.world, progress)
     if ranks.rank == 0 and not job.out.exists():
-        _wait(lambda: all(shard.exists() for shard in shards))
+        _wait(lambda: all(_whole(shard) for shard in shards))
         merge(shards, job.out)
     _wait(job.out.exists)
+    run = run_job(job)  # which compares the file with what was asked, before anything is removed
     # Everyone removes the own shard, so that none vanishes while its rank still looks at it; the plan goes last.
     shards[ranks.rank].unlink(missing_ok=True)
-    if ranks.rank:
-        return Run(job.out)
-    _wait(lambda: not any(shard.exists() for shard in shards))
-    plan.unlink()
-    return run_job(job)
+    if ranks.rank == 0:
+        _wait(lambda: not any(shard.exists() for shard in shards))
+        plan.unlink(missing_ok=True)
+    return run
+
+
+def _whole(shard: Path) -> bool:
+    """Whether a shard is there and sound; one that is damaged is set aside and counted again by its own rank."""
+    try:
+        return shard.exists() and StoredPart(shard).header.complete
+    except GanatomyError:
+        return False
 
 
 def _wait(until: Callable[[], bool]) -> None:

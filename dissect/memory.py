@@ -8,6 +8,10 @@ For U units of h x w in a layer, C concepts, B levels, Q coarse ones, k top samp
     moments  2 x (U^2 + (C + 1) x U)        x 8
     top      U x k x min(h, 64) x min(w, 64) x 2
     samples  N x (C x 8 + U x 4 if maxima), and up to U x k thumbnails
+
+Beside that, and not reckoned with here, work in hand: the batches that are counted together (32 MB, twice while they
+are joined, or one batch if that is more), up to 64 MB of values in float64, and per thread C x 2 (B + 1) x 4 bytes and
+the table of a sample's M combinations, M x 4 (B + 1) x 2 or 4.
 """
 
 from __future__ import annotations

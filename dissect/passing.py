@@ -135,9 +135,9 @@ def count_atom(forward: Forward, accumulator: Accumulator, atom: int, progress: 
     samples = len(accumulator.concept_area)
 
     def count(following: Labels) -> None:
-        batch = joined(waiting)
+        batch, step = joined(waiting), len(waiting[0].labels)
         waiting.clear()
-        accumulator.add(batch.start, batch.images, batch.features, batch.labels, following, batch.seeds)
+        accumulator.add(batch.start, batch.images, batch.features, batch.labels, following, batch.seeds, step)
         if progress is not None:
             progress(batch.start + len(batch.labels) - accumulator.first, samples)
 

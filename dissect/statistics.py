@@ -33,16 +33,17 @@ class Sums:
         self.concept = np.zeros((concepts, units))
         self.weight = np.zeros(concepts)
 
-    def add(self, features: torch.Tensor, shares: list[tuple[NDArray[np.intp], Float64]]) -> None:
+    def add(self, features: torch.Tensor, shares: list[tuple[NDArray[np.intp], Float64]], most: int) -> None:
         """Add features float32 [N, U, h, w].
 
         Args:
             features: one batch.
             shares: per sample, the concepts present and their share of each native cell, [P] and [P, h * w].
+            most: samples that are summed at a time.
         """
         samples, units = features.shape[:2]
         cells = features.shape[2] * features.shape[3]
-        step = max(1, CHUNK_VALUES // (units * cells))
+        step = min(most, max(1, CHUNK_VALUES // (units * cells)))
         for start in range(0, samples, step):
             chunk = features[start : start + step].reshape(-1, units, cells).transpose(0, 1)
             values = torch.empty(chunk.shape, dtype=torch.float64, device=chunk.device).copy_(chunk).view(units, -1)

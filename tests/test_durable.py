@@ -10,9 +10,11 @@ from itertools import pairwise
 
 import numpy as np
 import pytest
+import torch
 from helpers import Stop, datasets, differing
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
+from torch import nn
 
 import dissect
 import segmodels
@@ -319,6 +321,23 @@ def test_little_memory_takes_several_passes(finished, generator, segmenter, tmp_
     assert [path.name for path in tmp_path.iterdir()] == ["run.h5"]
     with pytest.raises(GanatomyError, match="one layer alone takes"):
         dissect.run(generator, segmenter, LAYERS, N, tmp_path / "b.h5", memory=each / 100)
+
+
+@pytest.mark.parametrize("bytes_", [1, 20_000])
+def test_how_many_batches_are_counted_together_changes_nothing(tmp_path, monkeypatch, bytes_):
+    """Not even a bit of the sums of floats, whose order is that of the batches; nor do several passes."""
+    torch.manual_seed(0)
+    maps = [nn.ConvTranspose2d(8, 16, 4), nn.ReLU(), nn.ConvTranspose2d(16, 12, 4, 2, 1), nn.ReLU()]
+    generator = dissect.load(nn.Sequential(*maps, nn.Conv2d(12, 3, 1), nn.Tanh()).eval(), z_dim=8)
+    files = [tmp_path / f"{name}.h5" for name in "abc"]
+    dissect.run(generator, segmodels.load("colors"), ["1", "3"], 60, files[0], batch=2)
+    job = Job(generator, segmodels.load("colors"), Samples(generator, seeds=range(60)), ["1", "3"], files[2], batch=2)
+    each = max(job.memory_of([name]).total for name in ("1", "3"))
+    dissect.run(generator, segmodels.load("colors"), ["1", "3"], 60, files[2], batch=2, memory=each)
+    monkeypatch.setattr(passing, "TOGETHER_BYTES", bytes_)
+    dissect.run(generator, segmodels.load("colors"), ["1", "3"], 60, files[1], batch=2)
+    assert differing(files[0], files[1]) == []
+    assert differing(files[0], files[2]) == []
 
 
 def test_an_unfinished_run_may_change_its_passes(finished, generator, segmenter, tmp_path):

@@ -86,7 +86,7 @@ def test_held_out_faces_of_1024_pixels(segmenter, mobilestylegan_folder):
     assert agreement(segmenter, images, labels)["mean"] >= LEAST["mobilestylegan"]
 
 
-LEAST = {"digiface": 0.7, "mobilestylegan": 0.75}
+LEAST = {"digiface": 0.73, "mobilestylegan": 0.77}
 
 
 def test_a_real_photograph(segmenter):

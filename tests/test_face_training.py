@@ -501,11 +501,41 @@ def test_augmenting_is_repeatable_and_in_range(side):
         assert picture.isfinite().all()
         assert picture.min() >= 0
         assert picture.max() <= 1
-        assert set(label.unique().tolist()) <= set(marks.unique().tolist())
+        around = {augmenting.BACKGROUND, augmenting.BODY}
+        assert set(label.unique().tolist()) <= set(marks.unique().tolist()) | around
+
+
+def test_surroundings_are_nobody_but_for_a_body_below():
+    """Of small pictures, all that lies beyond them is new in two thirds, and drawn out of their borders in the rest."""
+    count = 300
+    sources, skin = torch.rand(count, 3, 8, 8, generator=seeded(0)), 2
+    grid = F.affine_grid(3 * torch.eye(2, 3).repeat(count, 1, 1), [count, 1, 24, 24], align_corners=False)
+    images = F.grid_sample(sources, grid, "bilinear", "border", align_corners=False)
+    marks = torch.full((count, 1, 24, 24), float(skin))
+    pictures, labels = augmenting.surround(images, marks, sources, grid, seeded(1))
+    inside = (grid.abs() <= 1).all(3)
+    assert torch.equal(pictures.movedim(1, 3)[inside], images.movedim(1, 3)[inside])
+    assert (labels[:, 0][inside] == skin).all()
+    new = (labels[:, 0] != skin).flatten(1).any(1)
+    assert abs(new.float().mean() - augmenting.ROOM) < 0.08
+    assert torch.equal(pictures[~new], images[~new])
+    assert (labels[new][:, 0][~inside[new]] != skin).all()
+    assert set(labels[new][:, 0][~inside[new]].unique().tolist()) == {augmenting.BACKGROUND, augmenting.BODY}
+    assert (grid[..., 1][labels[:, 0] == augmenting.BODY] > 1).all()
+    assert (pictures[new] - images[new]).abs().amax((1, 2, 3)).min() > 0.05
+
+
+def test_textures_differ_from_one_another():
+    made = augmenting.textures(many(64)[0].permute(0, 3, 1, 2).float() / 255, 32, seeded(0))
+    assert made.shape == (4, 3, 32, 32)
+    assert made.min() >= 0
+    assert made.max() <= 1
+    assert all((made[i] - made[j]).abs().mean() > 0.02 for i in range(4) for j in range(i))
 
 
 @pytest.mark.parametrize("side", [64, 256])
 def test_picture_and_label_move_together(side, monkeypatch):
+    monkeypatch.setattr(augmenting, "surround", lambda images, marks, *rest: (images, marks))
     for name in ("_coarser", "_colours", "_patches", "_noise"):  # what spoils pictures but moves nothing
         monkeypatch.setattr(augmenting, name, lambda images, random, *how: images)
     images, marks = many(side, count=8)
@@ -663,17 +693,17 @@ def test_shares_make_a_batch(batch, parts):
     counts = fit.shares(dataclasses.replace(TINY.phases[0], shares=parts), batch)
     assert sum(counts) == batch
     assert all(abs(count - share * batch) <= len(parts) / 2 for count, share in zip(counts, parts, strict=True))
-    assert [fit.shares(phase, 16) for phase in Recipe().phases] == [[10, 6], [8, 8], [7, 9]]
+    assert [fit.shares(phase, 16) for phase in Recipe().phases] == [[10, 6], [8, 8], [7, 9], [7, 9], [6, 10]]
 
 
 def test_phases_follow_each_other():
     recipe = Recipe()
     assert recipe.steps == sum(phase.steps for phase in recipe.phases)
-    first, second, third = recipe.phases
+    first, second, *_, last = recipe.phases
     assert recipe.phase_of(0) == (first, 0)
     assert recipe.phase_of(first.steps - 1) == (first, first.steps - 1)
     assert recipe.phase_of(first.steps) == (second, 0)
-    assert recipe.phase_of(recipe.steps - 1) == (third, third.steps - 1)
+    assert recipe.phase_of(recipe.steps - 1) == (last, last.steps - 1)
     with pytest.raises(IndexError):
         recipe.phase_of(recipe.steps)
     short = recipe.shortened(recipe.steps // 10)
@@ -850,7 +880,7 @@ def test_errors_are_one_line(error, status, words, monkeypatch, caplog):
 @pytest.mark.parametrize(
     ("options", "words"),
     [(["--batch", "1"], "a batch of at least 4"), (["--batch", "-1"], "a batch of at least 4"),
-     (["--steps", "0"], "at least 3 steps"), (["--steps", "2"], "at least 3 steps"),
+     (["--steps", "0"], "at least 5 steps"), (["--steps", "4"], "at least 5 steps"),
      (["--seed", "-1"], "a seed from 0"), (["--seed", str(2**70)], "a seed from 0")],
 )  # fmt: skip
 def test_numbers_that_cannot_be_trained_with(options, words, monkeypatch, tmp_path, caplog):

@@ -11,7 +11,12 @@ import torch
 from torch import Tensor
 from torch.nn import functional as F
 
-FAR = (0.35, 0.8)  # scale of the face where the rest of a room would be seen
+from .labels import BACKGROUND, BODY
+
+FAR = (0.28, 0.8)  # scale of the face where the rest of a room would be seen
+ROOM = 0.65  # share of the pictures that get other surroundings than their own borders, drawn out
+SEAM = 0.25  # of half a picture: how far a border is drawn out before the surroundings begin
+GRAINS = (1, 2, 4, 8, 16, 32, 64)  # cells a side of the noise that surroundings are made of
 TURN = 20.0  # degrees
 SHIFT = 0.12  # of the picture's side
 SQUEEZE = 1.12  # of width against height
@@ -31,8 +36,10 @@ def augment(
     """
     grid = _grid(len(pictures), side, random, scale, far).to(pictures.device)
     outside = "border" if torch.rand(1, generator=random) < 0.5 else "reflection"
-    images = _sample(pictures.permute(0, 3, 1, 2).float() / 255, grid, side, outside)
+    sources = pictures.permute(0, 3, 1, 2).float() / 255
+    images = _sample(sources, grid, side, outside)
     marks = F.grid_sample(labels[:, None].float(), _middle(grid), "nearest", outside, align_corners=False)
+    images, marks = surround(images, marks, sources, _middle(grid), random)
     images = _coarser(images, random, coarsest)
     images = _colours(images, random)
     images = _patches(images, random)
@@ -69,6 +76,53 @@ def _sample(images: Tensor, grid: Tensor, side: int, outside: str) -> Tensor:
     if images.shape[-1] <= side:  # fewer pixels than are asked for: nothing to antialias
         return F.grid_sample(images, _middle(grid), "bilinear", outside, align_corners=False)
     return F.avg_pool2d(F.grid_sample(images, grid, "bilinear", outside, align_corners=False), 2)
+
+
+def surround(
+    images: Tensor, marks: Tensor, sources: Tensor, grid: Tensor, random: torch.Generator
+) -> tuple[Tensor, Tensor]:
+    """Put other surroundings round some of the pictures: below the shoulders a body, elsewhere anything but a person.
+
+    Args:
+        images, marks: [N, 3, h, w] and [N, 1, h, w], with borders drawn out to fill them.
+        sources: the pictures they come from, [N, 3, H, W].
+        grid: where in ``sources`` their pixels lie, [N, h, w, 2] in [-1, 1] or outside.
+    """
+    n, device = len(images), images.device
+    chosen, width, slope, strength = (_uniform(random, n, 0, 1).view(n, 1, 1, 1).to(device) for _ in range(4))
+    x, y = grid[..., 0].unsqueeze(1), grid[..., 1].unsqueeze(1)
+    beyond = torch.maximum(x.abs(), y.abs()) - 1
+    room = (beyond > 0) & (chosen < ROOM)
+    below = (y > 1) & (x.abs() < 0.9 + width + 0.6 * slope * (y - 1)) & (marks != BACKGROUND)
+    fade = (beyond / SEAM).clamp(0, 1)
+    cloth = torch.where(strength < 0.2, torch.zeros_like(fade), fade * (2 * strength).clamp(max=1))
+    weight = torch.where(below, cloth, torch.where(marks == BACKGROUND, fade, torch.ones_like(fade))) * room
+    texture = textures(sources, images.shape[-1], random)
+    images = images + weight * (torch.where(below, texture.roll(1, 0), texture) - images)
+    ground = torch.where(below, torch.full_like(marks, BODY), torch.full_like(marks, BACKGROUND))
+    return images, torch.where(room, ground, marks)
+
+
+def textures(sources: Tensor, side: int, random: torch.Generator) -> Tensor:
+    """Return images [N, 3, side, side] of nothing: noise of several grains, mixed with enlarged corners of pictures."""
+    n, device = len(sources), sources.device
+    steep = _uniform(random, n, 0.3, 1.3).view(n, 1, 1, 1)
+    coloured = _uniform(random, n, 0, 1).view(n, 1, 1, 1)
+    result = torch.full((n, 3, side, side), 0.5)
+    for cells in GRAINS:
+        cloud = torch.randn(n, 3, cells, cells, generator=random)
+        cloud = torch.lerp(cloud.mean(1, keepdim=True), cloud, coloured) * 0.35 * cells**-steep
+        result = result + F.interpolate(cloud, (side, side), mode="bilinear" if cells > 1 else "nearest")
+    result = result.clamp(0, 1).to(device)
+    zoom, across, down = (_uniform(random, n, low, high) for low, high in ((0.1, 0.5), (-1, 1), (-1, -0.6)))
+    across = torch.sign(across) * (1 - zoom * across.abs())
+    zero = torch.zeros(n)
+    rows = [torch.stack([zoom, zero, across], 1), torch.stack([zero, zoom, down], 1)]
+    place = F.affine_grid(torch.stack(rows, 1), [n, 1, side, side], align_corners=False).to(device)
+    others = sources[torch.randperm(n, generator=random).to(device)]
+    pieces = F.grid_sample(others, place, "bilinear", "reflection", align_corners=False)
+    share = (_uniform(random, n, -0.5, 1.5).clamp(0, 1)).view(n, 1, 1, 1).to(device)
+    return torch.lerp(result, pieces, share)
 
 
 def _coarser(images: Tensor, random: torch.Generator, coarsest: int) -> Tensor:

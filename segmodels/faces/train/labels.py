@@ -21,7 +21,7 @@ from .mesh import BROWS, CHIN, EYE_CORNERS, EYES, FOREHEAD, LIPS, MOUTH, NOSE, O
 CLASSES = ("background", "hair", "skin", "brows", "eyes", "nose", "lips", "mouth", "body")
 BACKGROUND, HAIR, SKIN, BROW, EYE, NOSE_, LIP, MOUTH_, BODY = range(len(CLASSES))
 
-RULES = 2  # which version of the rules below; labels of another are made again
+RULES = 3  # which version of the rules below, and of the views of landmarks; labels of another are made again
 SIDE = 256  # pixels a side of pictures and label maps
 FINER = 4  # polygons are filled at this multiple and then averaged, so that thin ones do not fray
 ROUNDS = 4

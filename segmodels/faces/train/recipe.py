@@ -35,7 +35,7 @@ class Source:
     side: int
 
 
-HELD_OUT = range(2_000_000, 2_000_256)
+HELD_OUT = range(4_000_000, 4_000_256)
 """Seeds that are scored and never trained on, of every source."""
 
 
@@ -71,13 +71,16 @@ class Recipe:
 
     sources: tuple[Source, ...] = (
         Source("mobilestylegan-ffhq", 3000, 256),
-        Source("digiface-dcgan64", 3000, 64),
+        Source("digiface-dcgan64", 8000, 64),
     )
     phases: tuple[Phase, ...] = (
-        # Roughly right, everywhere; then without the weights; then on what faces mostly look like.
+        # Roughly right, everywhere; then without the weights; then on what faces mostly look like; then small ones too;
+        # then calm.
         Phase(2750, 2e-3, 5000, True, (0.625, 0.375), (0.8, 1.6), 0.25, 24, False),
         Phase(5000, 2e-3, 5000, False, (0.5, 0.5), (0.8, 1.6), 0.15, 36, True),
         Phase(2500, 1e-3, 2500, False, (0.4375, 0.5625), (0.85, 1.3), 0.08, 56, True),
+        Phase(6000, 1.5e-3, 6000, False, (0.4375, 0.5625), (0.8, 1.45), 0.15, 48, True),
+        Phase(1200, 8e-4, 1200, False, (0.375, 0.625), (0.85, 1.3), 0.1, 56, True),
     )
     least_confidence: float = 0.9  # of the landmarks; other pictures are not trained on
     architecture: str = "Unet"
