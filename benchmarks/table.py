@@ -23,6 +23,7 @@ from dissect.counts import Coded, Counter
 from dissect.counts_torch import TorchCounter
 from dissect.levels import tail_fractions
 from segmodels import Concept, Segmenter
+from segmodels.base import UNLABELLED
 
 SAMPLES, UNITS, SIDE, SIZE, CONCEPTS, LEVELS = 8, 256, 16, 64, 336, 48
 REPEAT = 7
@@ -87,12 +88,12 @@ def torch_ms():
 class Striped(Segmenter):
     """Many concepts, cheaply: stripes that depend on the seed."""
 
-    name = "striped"
-    concepts = (Concept("unlabelled"), *(Concept(f"c{i}") for i in range(CONCEPTS)))
+    def __init__(self):
+        super().__init__("striped", (UNLABELLED, *(Concept(f"c{i}") for i in range(CONCEPTS))), "0" * 64)
 
-    def __call__(self, images, seeds=None):
+    def segment(self, images, keys):
         rows = torch.arange(SIZE).view(1, 1, -1, 1).expand(len(images), 1, SIZE, SIZE)
-        return ((rows + torch.tensor(seeds).view(-1, 1, 1, 1) * 5) % CONCEPTS + 1).to(torch.int16)
+        return ((rows + torch.tensor(keys).view(-1, 1, 1, 1) * 5) % CONCEPTS + 1).to(torch.int16)
 
 
 class Deep(nn.Module):
