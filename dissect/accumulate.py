@@ -106,7 +106,7 @@ class Accumulator:
 
         Args:
             start: index of its first sample.
-            images: [N, 3, R, R]; on the CPU; features: layer -> float32 [N, U, h, w], on the device.
+            images: [N, 3, R, R], on the CPU; features: layer -> float32 [N, U, h, w], on the device.
             labels: int16 [N, K, H, W].
             following: int16 [1, K, H, W], labels of the sample after the batch's last, for the chance counts.
             seeds: int64 [N].

@@ -75,7 +75,7 @@ def run_ranked(job: Job, ranks: Ranks, progress: Progress | None = None) -> Run:
     if not job.out.exists():
         run_shard(job.at(shards[ranks.rank]), plan, ranks.rank + 1, ranks.world, progress)
     if ranks.rank == 0 and not job.out.exists():
-        _wait(lambda: all(_whole(shard) for shard in shards))
+        _wait(lambda: all(shard.exists() for shard in shards) and all(map(_sound, shards)))
         merge(shards, job.out)
     _wait(job.out.exists)
     run = run_job(job)  # which compares the file with what was asked, before anything is removed
@@ -87,10 +87,10 @@ def run_ranked(job: Job, ranks: Ranks, progress: Progress | None = None) -> Run:
     return run
 
 
-def _whole(shard: Path) -> bool:
-    """Whether a shard is there and sound; one that is damaged is set aside and counted again by its own rank."""
+def _sound(shard: Path) -> bool:
+    """Whether a shard can be merged; one that is damaged is set aside and counted again by its own rank."""
     try:
-        return shard.exists() and StoredPart(shard).header.complete
+        return StoredPart(shard).header.complete
     except GanatomyError:
         return False
 

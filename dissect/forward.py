@@ -20,6 +20,8 @@ from .plan import Plan
 from .resample import Float32, taps
 from .samples import Samples
 
+KEPT_BYTES = 256 << 20  # of the pilot's batches
+
 
 @dataclass(frozen=True, eq=False)
 class Batch:
@@ -54,9 +56,6 @@ def joined(batches: Sequence[Batch]) -> Batch:
         {name: torch.cat([batch.features[name] for batch in batches]) for name in batches[0].features},
         np.concatenate([batch.labels for batch in batches]),
     )
-
-
-KEPT_BYTES = 256 << 20  # of the pilot's batches
 
 
 @dataclass(frozen=True, eq=False)
