@@ -15,7 +15,7 @@ from .counts import Coded, Counter, Labels
 from .counts_torch import TorchCounter
 from .interrupts import undisturbed
 from .levels import coarse_indices
-from .pictures import encode_thumbnail
+from .pictures import Bytes, encode_thumbnail
 from .plan import GROUPS, Plan
 from .resample import Float32
 from .slabs import Slabs
@@ -99,14 +99,14 @@ class Accumulator:
 
     @undisturbed()
     def add(
-        self, start: int, images: Tensor, features: Mapping[str, Tensor], labels: Labels, following: Labels,
+        self, start: int, pictures: Bytes, features: Mapping[str, Tensor], labels: Labels, following: Labels,
         seeds: NDArray[np.int64], step: int,
     ) -> None:  # fmt: skip
         """Count some batches of the current atom.
 
         Args:
             start: index of its first sample.
-            images: [N, 3, R, R], on the CPU; features: layer -> float32 [N, U, h, w], on the device.
+            pictures: uint8 [N, h, w, 3]; features: layer -> float32 [N, U, h, w], on the device.
             labels: int16 [N, K, H, W].
             following: int16 [1, K, H, W], labels of the sample after the batch's last, for the chance counts.
             seeds: int64 [N].
@@ -131,7 +131,7 @@ class Accumulator:
                 self.maxima[name][rows] = maxima
             entered |= layer.top.add(features[name], maxima, seeds)
         new = np.flatnonzero(entered).tolist()
-        for index, data in zip(new, self._pool.map(lambda i: encode_thumbnail(images[i].float().numpy()), new)):
+        for index, data in zip(new, self._pool.map(encode_thumbnail, pictures[new])):
             self.thumbnails[int(seeds[index])] = data
 
     @undisturbed()

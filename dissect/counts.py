@@ -137,13 +137,13 @@ class Counter:
 
     def add(self, features: Float32 | Tensor, labels: Coded, pool: Executor, parts: int) -> None:
         """Count features [N, U, h, w] on the CPU against the labels of N + 1 samples: their own and the next ones'."""
-        entries = self._counts.shape[2]
+        entries, areas = self._counts.shape[2], labels.areas(self._counts.shape[1])
         numbers = labels.downwards if self._columns_first else labels.numbers
         largest = max(labels.rows.shape[1] * entries, numbers[0].size)  # of what offsets and a sample's table hold
         offsets = (numbers * np.uint32(entries)).astype(np.uint16 if largest < 2**16 else np.uint32, copy=False)
         arguments: tuple[Any, ...] = (
             np.asarray(features), self._columns_first, *self._axes, *self._guides, offsets, labels.rows, labels.found,
-            labels.concepts, self._counts,
+            labels.concepts, np.stack([areas[:-1].sum(0), areas[1:].sum(0)]), self._counts,
         )  # fmt: skip
         jobs = [
             pool.submit(count, *arguments, start, stop)  # type: ignore[call-arg]

@@ -52,10 +52,10 @@ def estimate(job: Job) -> Estimate:
 
 
 def _seconds_per_sample(job: Job) -> float:
-    with reproducibly(job.threads):
+    with reproducibly(job.threads_each):
         forward = job.forward()
         size = forward.label_size(job.count_size)
-        count = min(2 * job.batch, job.plan.samples)
+        count = min(2 * job.batch * len(forward.generators), job.plan.samples)
         trial = Plan(count, max(count, 2))
         # Any levels will do, if about as many pixels as usual lie above the lowest.
         levels = job.given or {
@@ -67,10 +67,10 @@ def _seconds_per_sample(job: Job) -> float:
             size, job.keep, False, job.threads, job.generator.device,
         )  # fmt: skip
         try:
-            count_atom(forward, accumulator, 0, None)  # the first time, the kernel is compiled
+            count_atom(forward.batches(trial, range(1), size), accumulator, 0, job.batch, None)  # compiles the kernel
             accumulator.next = 0
             began = time.monotonic()
-            count_atom(forward, accumulator, 0, None)
+            count_atom(forward.batches(trial, range(1), size), accumulator, 0, job.batch, None)
             return (time.monotonic() - began) / count
         finally:
             accumulator.close()

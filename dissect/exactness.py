@@ -7,6 +7,8 @@ from contextlib import contextmanager
 
 import torch
 
+MOST_AT_A_TIME = 4
+
 
 @contextmanager
 def whole_float32() -> Iterator[None]:
@@ -21,6 +23,15 @@ def whole_float32() -> Iterator[None]:
             yield
         finally:
             torch.set_float32_matmul_precision(precision_before)
+
+
+def division(threads: int) -> int:
+    """Return how many batches are made at a time with so many threads, which they share.
+
+    Batches side by side, a thread each, are quicker than one batch on several threads, which wait for each other after
+    every operation; much quicker where something else runs on the machine (decision 0011). But each takes memory.
+    """
+    return max(1, min(threads, MOST_AT_A_TIME))
 
 
 @contextmanager

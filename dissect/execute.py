@@ -24,6 +24,7 @@ from .parts import LivePart, Part, StoredPart
 from .passing import Levels, Pass, Progress
 from .results import Run
 from .samples import Samples, Sampling
+from .tuning import settle_batch
 
 OWN_TO_A_SHARD = ("batch", "threads", "device", "versions")  # what a shard may not share with its plan
 
@@ -102,13 +103,13 @@ def run(
 def run_job(job: Job, progress: Progress | None = None) -> Run:
     """Do a job, or what is left of it, and return the finished run."""
     _check_folder(job)
-    with reproducibly(job.threads):
+    with reproducibly(job.threads_each):
         size = job.forward().label_size(job.count_size)
         manifest = job.manifest(size)
         if job.out.exists():
             return _finished(job, manifest)
-        manifest = _adopt(job, manifest)
-    with reproducibly(job.threads):
+        manifest = _adopt(job, manifest, size)
+    with reproducibly(job.threads_each):
         parts = _parts(job, manifest, size, range(job.plan.atoms), job.given or None, progress)
         with _keeping(parts, job.out):
             write_finished(job.out, parts, job.static())
@@ -128,7 +129,7 @@ def run_shard(job: Job, plan: Path, index: int, count: int, progress: Progress |
     atoms = job.plan.shard(index, count)
     if job.memory is not None:
         raise GanatomyError("a shard counts all layers in one pass; take more shards instead of memory=")
-    with reproducibly(job.threads):
+    with reproducibly(job.threads_each):
         size = job.forward().label_size(job.count_size)
         manifest, levels = _of_plan(job, plan, size)
         if _shard_exists(job, manifest, atoms):
@@ -147,10 +148,10 @@ def write_plan(job: Job) -> Path:
     _check_folder(job)
     if job.out.exists():
         raise GanatomyError(f"{job.out} exists; choose another output or remove it")
-    with reproducibly(job.threads):
-        forward = job.forward()
-        size = forward.label_size(job.count_size)
-        levels = job.given or forward.pilot(job.plan, size)
+    with reproducibly(job.threads_each):
+        size = job.forward().label_size(job.count_size)
+        settle_batch(job, size)
+        levels = job.given or job.forward().pilot(job.plan, size)
         arrays = [(f"layers/{name}/levels", value) for name, value in levels.items()]
         store.write(job.out, {"manifest": job.manifest(size)}, arrays, store.PLAN)
     return job.out
@@ -234,11 +235,12 @@ def _finished(job: Job, manifest: Manifest) -> Run:
     return run
 
 
-def _adopt(job: Job, manifest: Manifest) -> Manifest:
+def _adopt(job: Job, manifest: Manifest, size: tuple[int, int]) -> Manifest:
     """Return the unfinished run's manifest, having taken over its batch size and threads; refuse another run."""
     theirs = _begun(job)
     if theirs is None:
-        return manifest
+        settle_batch(job, size)
+        return job.manifest(size)
     _refuse_another(job, manifest, theirs, tuple(name for name in ADOPTED if job.asked[name] is None))
     job.batch, job.threads = int(theirs["batch"]), int(theirs["threads"])
     return theirs

@@ -2,9 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, Sequence
+import collections.abc
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass, field
 from itertools import takewhile
+from threading import Lock
+from typing import TypeAlias
 
 import numpy as np
 import torch
@@ -13,14 +17,18 @@ from torch import Tensor
 from segmodels import GanatomyError, Segmenter
 from segmodels.base import resize_labels
 
+from .ahead import ahead
 from .counts import Labels
 from .generators import Generator
 from .levels import order_statistics, pilot_pixels, pilot_samples, read_sample, tail_fractions
+from .pictures import Bytes, small_pictures
 from .plan import Plan
 from .resample import Float32, taps
 from .samples import Samples
 
-KEPT_BYTES = 256 << 20  # of the pilot's batches
+KEPT_BYTES = 128 << 20  # of the pilot's batches
+
+Batches: TypeAlias = "collections.abc.Generator[Batch, None, None]"
 
 
 @dataclass(frozen=True, eq=False)
@@ -29,20 +37,21 @@ class Batch:
 
     Attributes:
         start: index of its first sample; seeds: int64 [N].
-        images: [N, 3, R, R]; features: layer -> float32 [N, U, h, w]; labels: int16 [N, K, H, W].
+        pictures: uint8 [N, h, w, 3], at most 128 a side.
+        features: layer -> float32 [N, U, h, w]; labels: int16 [N, K, H, W].
     """
 
     start: int
     seeds: np.ndarray
-    images: Tensor
+    pictures: Bytes
     features: dict[str, Tensor]
     labels: Labels
 
     @property
     def bytes(self) -> int:
         """How much memory it takes."""
-        tensors = [self.images, *self.features.values()]
-        return self.labels.nbytes + sum(t.numel() * t.element_size() for t in tensors)
+        tensors = self.features.values()
+        return self.labels.nbytes + self.pictures.nbytes + sum(t.numel() * t.element_size() for t in tensors)
 
 
 def joined(batches: Sequence[Batch]) -> Batch:
@@ -52,7 +61,7 @@ def joined(batches: Sequence[Batch]) -> Batch:
     return Batch(
         batches[0].start,
         np.concatenate([batch.seeds for batch in batches]),
-        torch.cat([batch.images for batch in batches]),
+        np.concatenate([batch.pictures for batch in batches]),
         {name: torch.cat([batch.features[name] for batch in batches]) for name in batches[0].features},
         np.concatenate([batch.labels for batch in batches]),
     )
@@ -63,20 +72,28 @@ class Forward:
     """Generates and segments samples.
 
     Attributes:
+        generators: the generator, and replicas of it that make other batches at the same time.
         shapes: layer -> (U, h, w), the layers to capture.
-        batch: samples in one forward pass.
+        batch: samples in one forward pass; threads: for the levels.
     """
 
-    generator: Generator
+    generators: Sequence[Generator]
     segmenter: Segmenter
     samples: Samples
     shapes: Mapping[str, tuple[int, int, int]]
     batch: int
+    threads: int
     _kept: dict[int, Batch] = field(default_factory=dict, repr=False)
+    _segmenting: AbstractContextManager = field(default_factory=Lock, repr=False)
+
+    @property
+    def device(self) -> torch.device:
+        """Where the features are."""
+        return self.generators[0].device
 
     def label_size(self, largest: int) -> tuple[int, int]:
         """Return (H, W) at which pixels are counted: the segmenter's own size, at most ``largest`` a side."""
-        labels = self.segmenter(self.generator(self.samples.codes(0, 1)), self.samples.keys[:1])
+        labels = self.segmenter(self.generators[0](self.samples.codes(0, 1)), self.samples.keys[:1])
         height, width = labels.shape[-2:]
         if max(height, width) <= largest:
             return height, width
@@ -86,44 +103,48 @@ class Forward:
     def pilot(self, plan: Plan, size: tuple[int, int]) -> dict[str, Float32]:
         """Return levels [U, B] per layer: order statistics of activations at fixed pixels of the first samples.
 
-        The pilot's batches are those of the pass; what fits into 256 MB is kept and not generated twice.
+        The pilot's batches are those of the pass; what fits into 128 MB is kept and not generated twice.
         """
         count = pilot_samples(plan.samples)
         pixels = pilot_pixels(count, *size)
         values = {n: np.empty((s[0], count, len(pixels)), np.float32) for n, s in self.shapes.items()}
         axes = {n: (taps(s[1], size[0]), taps(s[2], size[1])) for n, s in self.shapes.items()}
         room = KEPT_BYTES
-        for start, stop in takewhile(lambda b: b[0] < count, self._bounds(plan)):
-            batch = self._make(start, stop, size)
+        first = takewhile(lambda b: b[0] < count, self._bounds(plan, range(plan.atoms)))
+        for batch in self._made(first, size):
             room -= batch.bytes
             if room >= 0:
-                self._kept[start] = batch
+                self._kept[batch.start] = batch
             for name, features in batch.features.items():
-                for index in range(min(stop, count) - start):
-                    out = values[name][:, start + index]
+                for index in range(min(len(features), count - batch.start)):
+                    out = values[name][:, batch.start + index]
                     read_sample(features[index].cpu().numpy(), *axes[name], pixels, out)
-        return {
-            n: order_statistics(v.reshape(len(v), -1), tail_fractions(), torch.get_num_threads())
-            for n, v in values.items()
-        }
+        return {n: order_statistics(v.reshape(len(v), -1), tail_fractions(), self.threads) for n, v in values.items()}
 
-    def _bounds(self, plan: Plan) -> Iterator[tuple[int, int]]:
-        return (bounds for atom in range(plan.atoms) for bounds in plan.batches(atom, self.batch))
+    def batches(self, plan: Plan, atoms: range, size: tuple[int, int]) -> Batches:
+        """Generate and segment atoms, batch by batch, labels brought to ``size``; close it if it is left unfinished."""
+        return self._made(self._bounds(plan, atoms), size)
 
-    def batches(self, plan: Plan, atom: int, size: tuple[int, int]) -> Iterator[Batch]:
-        """Generate and segment an atom, batch by batch, labels brought to ``size``."""
-        for start, stop in plan.batches(atom, self.batch):
-            yield self._kept.pop(start) if start in self._kept else self._make(start, stop, size)
+    def _bounds(self, plan: Plan, atoms: range) -> Iterator[tuple[int, int]]:
+        return (bounds for atom in atoms for bounds in plan.batches(atom, self.batch))
 
-    def _make(self, start: int, stop: int, size: tuple[int, int]) -> Batch:
-        capture = self.generator.capture(self.samples.codes(start, stop), list(self.shapes))
+    def _made(self, bounds: Iterable[tuple[int, int]], size: tuple[int, int]) -> Batches:
+        def make(generator: Generator, of: tuple[int, int]) -> Batch:
+            kept = self._kept.pop(of[0], None)
+            return self._make(generator, *of, size) if kept is None else kept
+
+        return ahead(make, bounds, self.generators)
+
+    def _make(self, generator: Generator, start: int, stop: int, size: tuple[int, int]) -> Batch:
+        capture = generator.capture(self.samples.codes(start, stop, generator), list(self.shapes))
         features = {name: f.detach().float().contiguous() for name, f in capture.features.items()}
         self._check_finite("the image", capture.images, start)
         for name, value in features.items():
             self._check_finite(f"layer {name!r}", value, start)
-        labels = self.segmenter(capture.images, self.samples.keys[start:stop])
+        with nullcontext() if self.segmenter.concurrent else self._segmenting:
+            labels = self.segmenter(capture.images, self.samples.keys[start:stop])
         resized = resize_labels(labels, *size).cpu().contiguous().numpy()
-        return Batch(start, self.samples.seeds[start:stop], capture.images.cpu(), features, resized)
+        return Batch(start, self.samples.seeds[start:stop], small_pictures(capture.images), features, resized)
 
     def _check_finite(self, what: str, values: Tensor, start: int) -> None:
         # The sum is finite if all are, and far cheaper to take; only if it is not are the values looked at.

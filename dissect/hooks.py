@@ -7,7 +7,7 @@ import threading
 from collections import Counter, defaultdict
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import ExitStack, contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 from weakref import WeakKeyDictionary
 
@@ -34,6 +34,22 @@ class Site:
     module: nn.Module
     call: int = 0
     path: Path = ()
+
+
+def with_own_modules(value: Any, memo: dict[int, Any]) -> Any:
+    """Return ``value`` with every module in it copied, through sites, tuples, lists and dicts; the rest is shared.
+
+    ``memo`` holds what must not be copied, as in ``copy.deepcopy``.
+    """
+    if isinstance(value, nn.Module):
+        return copying.deepcopy(value, memo)
+    if isinstance(value, Site):
+        return replace(value, module=copying.deepcopy(value.module, memo))
+    if type(value) in (tuple, list):
+        return type(value)(with_own_modules(item, memo) for item in value)
+    if type(value) is dict:
+        return {key: with_own_modules(item, memo) for key, item in value.items()}
+    return value
 
 
 def tensors(output: Any, path: Path = ()) -> Iterator[tuple[Path, Tensor]]:

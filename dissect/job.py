@@ -14,6 +14,7 @@ from numpy.typing import NDArray
 
 from segmodels import GanatomyError, Segmenter
 
+from .exactness import division
 from .forward import Forward
 from .generators import Generator
 from .levels import LEVELS, TAIL_FIRST, TAIL_LAST, check_given, coarse_indices, pilot_samples
@@ -96,7 +97,18 @@ class Job:
     def forward(self, layers: Sequence[str] | None = None) -> Forward:
         """Return the generating and segmenting side for some layers (default: all), at the current batch size."""
         shapes = {name: self.shapes[name] for name in layers or self.shapes}
-        return Forward(self.generator, self.segmenter, self.samples, shapes, self.batch)
+        return Forward(self._generators, self.segmenter, self.samples, shapes, self.batch, self.threads)
+
+    @property
+    def threads_each(self) -> int:
+        """Threads for each of the batches that are made at a time."""
+        return max(1, self.threads // len(self._generators))
+
+    @property
+    def _generators(self) -> list[Generator]:
+        """The generator, and replicas of it that work at the same time."""
+        workers = division(self.threads) if self.generator.device.type == "cpu" else 1
+        return self.generator.replicas(workers)
 
     # -- what it is ----------------------------------------------------------------------------------------
 

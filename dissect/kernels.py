@@ -10,6 +10,9 @@ import numpy as np
 
 GUIDE = 1024  # entries of a unit's table from activation to level
 MOST_STEPS = 3  # levels in one slot up to which comparing with all of them beats asking after each
+FEW_LINES = 4  # that share their source columns, from which on it pays to find what may be above the lowest level
+MARGIN = np.float32(2.0**-21)  # of the lowest level: more than interpolation can round upwards
+LEAST = np.float32(1e-37)  # the same for levels next to zero
 
 
 @numba.njit(nogil=True, cache=True, inline="always")
@@ -168,12 +171,53 @@ def _share_out(table, rows, found, counts):  # type: ignore[no-untyped-def]
         entries[:] = 0
 
 
+@numba.njit(nogil=True, cache=True, inline="always")
+def _surely_off(low):  # type: ignore[no-untyped-def]
+    """Return the value at or under which both ends of an interpolation must lie for it to be at or under ``low``.
+
+    Rounding is monotone, so the result is at most what two ends of the larger value would give, and that is off by
+    three roundings at most, or by none if it is zero.
+    """
+    return low if low == np.float32(0) else low - (abs(low) * MARGIN + LEAST)
+
+
+@numba.njit(nogil=True, cache=True, inline="always")
+def _find_active(left, right, off, where, ends):  # type: ignore[no-untyped-def]
+    """List where left or right [H] is above ``off``, and the two values there; return how many there are."""
+    found = np.uint32(0)
+    for y in range(left.shape[0]):
+        where[found] = np.uint32(y)
+        found += np.uint32((left[y] > off) | (right[y] > off))
+    for k in range(found):
+        ends[0, k], ends[1, k] = left[where[k]], right[where[k]]
+    return found
+
+
+@numba.njit(nogil=True, cache=True, inline="always")
+def _count_active(bins, where, real, chance, table, next_table, aside):  # type: ignore[no-untyped-def]
+    """As ``_count_line``, for the pixels of a line that ``where`` lists."""
+    one, half = table.dtype.type(1), np.uint32(bins.shape[0] // 2)
+    for k in range(half):
+        i, j = np.uint32(k), np.uint32(k) + half
+        here, there, y, z = bins[i], bins[j], where[i], where[j]
+        table[np.uint32(real[y]) + here] += one
+        next_table[np.uint32(chance[y]) + here + aside] += one
+        table[np.uint32(real[z]) + there] += one
+        next_table[np.uint32(chance[z]) + there + aside] += one
+    for k in range(2 * half, bins.shape[0]):
+        i = np.uint32(k)
+        y = where[i]
+        table[np.uint32(real[y]) + bins[i]] += one
+        next_table[np.uint32(chance[y]) + bins[i] + aside] += one
+
+
 @numba.njit(nogil=True, cache=True)
-def count(features, columns_first, row_index, row_weight, column_index, column_weight, levels, lows, scales, guides, steps, offsets, rows, found, met, counts, start, stop):  # type: ignore[no-untyped-def]  # noqa: E501  # fmt: skip
+def count(features, columns_first, row_index, row_weight, column_index, column_weight, levels, lows, scales, guides, steps, offsets, rows, found, met, areas, counts, start, stop):  # type: ignore[no-untyped-def]  # noqa: E501  # fmt: skip
     """Count units start..stop-1 of a batch into counts [U, C, 2 * (B + 1)]: real bins, then those by chance.
 
     ``offsets`` lead to a combination's entries in the table of its sample. A sample's table is complete, and shared
-    out among its concepts, once its own pixels and those of the sample before are counted.
+    out among its concepts, once its own pixels and those of the sample before are counted. Pixels that are surely at
+    or under the lowest level need not be looked at: what the other bins leave of ``areas`` [2, C] is in the lowest.
     """
     height, width, bins = row_index.shape[1], column_index.shape[1], np.uint32(counts.shape[2] // 2)
     lines, length = (width, height) if columns_first else (height, width)
@@ -181,31 +225,58 @@ def count(features, columns_first, row_index, row_weight, column_index, column_w
     row = np.empty(features.shape[3], np.float32)
     values, slot_of = np.empty(length, np.float32), np.empty(length, np.int32)
     bin_of = np.empty(length, np.uint32)
+    where, ends = np.empty(length + 1, np.uint32), np.empty((2, length), np.float32)
     tables = np.zeros((2, rows.shape[1] * counts.shape[2]), offsets.dtype)
     near = np.zeros(counts.shape[1:], np.uint32)  # one unit's counts, in a cache of middling size
     samples = features.shape[0]
     for unit in range(start, stop):
         level, low, scale, guide = levels[unit], lows[unit], scales[unit], guides[unit]
-        few = steps[unit] <= MOST_STEPS
+        few, off = steps[unit] <= MOST_STEPS, _surely_off(lows[unit])
         for sample in range(samples):
             image = features[sample, unit]
             table, next_table = tables[sample % 2], tables[1 - sample % 2]
             if columns_first:
                 _columns(image, row_index, row_weight, columns)
-            for line in range(lines):
-                if columns_first:
-                    _column(columns, line, column_index, column_weight, values)
+            line = 0
+            while line < lines:
+                end = line + 1
+                if columns_first:  # lines between the same two source columns
+                    a, b = column_index[0, line], column_index[1, line]
+                    while end < lines and column_index[0, end] == a and column_index[1, end] == b:
+                        end += 1
+                if end - line >= FEW_LINES:
+                    active = _find_active(columns[a], columns[b], off, where, ends)
+                    left, right, some = ends[0, :active], ends[1, :active], values[:active]
+                    for x in range(line, end):
+                        at_left, at_right = column_weight[0, x], column_weight[1, x]
+                        for k in range(active):
+                            some[k] = at_left * left[k] + at_right * right[k]
+                        if few:
+                            _bins(some, level, low, scale, guide, steps[unit], slot_of, bin_of)
+                        else:
+                            _bins_crowded(some, level, low, scale, guide, bin_of)
+                        real, chance = offsets[sample, x], offsets[sample + 1, x]
+                        _count_active(bin_of[:active], where, real, chance, table, next_table, bins)
                 else:
-                    _row(image, line, row_index, row_weight, column_index, column_weight, row, values)
-                if few:
-                    _bins(values, level, low, scale, guide, steps[unit], slot_of, bin_of)
-                else:
-                    _bins_crowded(values, level, low, scale, guide, bin_of)
-                _count_line(bin_of, offsets[sample, line], offsets[sample + 1, line], table, next_table, bins)
+                    for x in range(line, end):
+                        if columns_first:
+                            _column(columns, x, column_index, column_weight, values)
+                        else:
+                            _row(image, x, row_index, row_weight, column_index, column_weight, row, values)
+                        if few:
+                            _bins(values, level, low, scale, guide, steps[unit], slot_of, bin_of)
+                        else:
+                            _bins_crowded(values, level, low, scale, guide, bin_of)
+                        _count_line(bin_of, offsets[sample, x], offsets[sample + 1, x], table, next_table, bins)
+                line = end
             _share_out(table, rows[sample], found[sample], near)
         _share_out(tables[samples % 2], rows[samples], found[samples], near)
         for concept in met:
             run, total = near[concept], counts[unit, concept]
+            for kind in range(2):
+                first = kind * bins
+                run[first] = 0
+                run[first] = areas[kind, concept] - run[first : first + bins].sum()
             for b in range(run.shape[0]):
                 total[b] += run[b]
             run[:] = 0
@@ -226,3 +297,18 @@ def fold(fresh, met, bin_to_coarse, real, chance, real_blocks, chance_blocks, st
                 for b in range(bins):
                     coarse[bin_to_coarse[b]] += source[b]
                 source[:] = 0
+
+
+@numba.njit(nogil=True, cache=True)
+def count_cells(labels, number, down, across, counted):  # type: ignore[no-untyped-def]
+    """Count the pixels of labels [K, H, W] in cells of down x across into counted [P, h, w], by number [K, C] or -1."""
+    for plane in range(labels.shape[0]):
+        for y in range(counted.shape[1] * down):
+            row = counted[:, y // down]
+            x = 0
+            for cell in range(counted.shape[2]):
+                for _ in range(across):
+                    place = number[plane, labels[plane, y, x]]
+                    if place >= 0:
+                        row[place, cell] += 1
+                    x += 1

@@ -49,34 +49,40 @@ def order_statistics(values: Float32, fractions: NDArray[np.float64], threads: i
     """Return levels float32 [U, B] from values [U, n]: at most ``fraction * n`` of a unit's values lie above each."""
     count = values.shape[1]
     ranks = count - 1 - np.floor(fractions * count).astype(np.int64)
+    lowest = ranks.min()
+
+    def of_row(row: Float32) -> Float32:
+        upper = np.partition(row, lowest)[lowest:]  # what lies below the lowest level need not be sorted
+        return np.sort(upper)[ranks - lowest]
+
     with ThreadPoolExecutor(threads) as pool:
-        return np.stack(list(pool.map(lambda row: np.sort(row)[ranks], values)))
+        return np.stack(list(pool.map(of_row, values)))
 
 
 @numba.njit(nogil=True, cache=True)
 def _read(features, row_index, row_weight, column_index, column_weight, pixels, out):  # type: ignore[no-untyped-def]
     width = column_index.shape[0]
     two = row_index.shape[1] == 2 and column_index.shape[1] == 2
-    for k in range(pixels.shape[0]):
-        y, x = pixels[k] // width, pixels[k] % width
-        if two:  # bilinear, by far the most common: the loop over units has nothing to decide
-            a, b, c, d = row_weight[y, 0], row_weight[y, 1], column_weight[x, 0], column_weight[x, 1]
-            top, bottom, left, right = row_index[y, 0], row_index[y, 1], column_index[x, 0], column_index[x, 1]
-            for unit in range(features.shape[0]):
-                at_left = a * features[unit, top, left] + b * features[unit, bottom, left]
-                at_right = a * features[unit, top, right] + b * features[unit, bottom, right]
-                out[unit, k] = c * at_left + d * at_right
-            continue
-        for unit in range(features.shape[0]):
+    for unit in range(features.shape[0]):  # a unit's map stays in the nearest cache
+        image, values = features[unit], out[unit]
+        for k in range(pixels.shape[0]):
+            y, x = pixels[k] // width, pixels[k] % width
+            if two:  # bilinear, by far the most common: nothing to loop over
+                a, b = row_weight[y, 0], row_weight[y, 1]
+                top, bottom = image[row_index[y, 0]], image[row_index[y, 1]]
+                left, right = column_index[x, 0], column_index[x, 1]
+                at_left, at_right = a * top[left] + b * bottom[left], a * top[right] + b * bottom[right]
+                values[k] = column_weight[x, 0] * at_left + column_weight[x, 1] * at_right
+                continue
             value = np.float32(0)
             for s in range(column_index.shape[1]):
                 row = np.float32(0)
                 for t in range(row_index.shape[1]):
-                    term = row_weight[y, t] * features[unit, row_index[y, t], column_index[x, s]]
+                    term = row_weight[y, t] * image[row_index[y, t], column_index[x, s]]
                     row = term if t == 0 else row + term
                 term = column_weight[x, s] * row
                 value = term if s == 0 else value + term
-            out[unit, k] = value
+            values[k] = value
 
 
 def read_sample(features: Float32, rows: Taps, columns: Taps, pixels: NDArray[np.int64], out: Float32) -> None:

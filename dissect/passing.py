@@ -4,8 +4,10 @@ from __future__ import annotations
 
 import platform
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import closing
 from dataclasses import dataclass
+from itertools import islice
 from pathlib import Path
 
 from . import store
@@ -80,7 +82,7 @@ class Pass:
         return Accumulator(
             self.plan, self.atoms, Slabs(self.checkpoint.folder), self.forward.shapes, levels,
             len(segmenter.concepts), self.size, self.keep, self.maxima, self.threads,
-            self.forward.generator.device,
+            self.forward.device,
         )  # fmt: skip
 
     def _count(self, accumulator: Accumulator, before: float, progress: Progress | None) -> LivePart:
@@ -94,15 +96,16 @@ class Pass:
         if progress is not None and accumulator.samples_done:
             progress(accumulator.samples_done, samples)
         try:
-            for atom in accumulator.left:
-                count_atom(self.forward, accumulator, atom, progress)
-                now = time.monotonic()
-                self._report(accumulator, before + now - began)
-                # An atom later might be too late.
-                if now - written + (now - last) > CHECKPOINT_SECONDS and accumulator.left:
-                    self.checkpoint.save(accumulator, header())
-                    written = time.monotonic()
-                last = now
+            with closing(self.forward.batches(self.plan, accumulator.left, self.size)) as batches:
+                for atom in accumulator.left:
+                    count_atom(batches, accumulator, atom, self.forward.batch, progress)
+                    now = time.monotonic()
+                    self._report(accumulator, before + now - began)
+                    # An atom later might be too late.
+                    if now - written + (now - last) > CHECKPOINT_SECONDS and accumulator.left:
+                        self.checkpoint.save(accumulator, header())
+                        written = time.monotonic()
+                    last = now
             complete = header()
             return LivePart(accumulator, complete, lambda: self.checkpoint.save(accumulator, complete))
         except KeyboardInterrupt:
@@ -123,25 +126,31 @@ class Pass:
 
     def _where(self) -> dict[str, object]:
         return {
-            "device": str(self.forward.generator.device), "threads": self.threads, "versions": versions(),
+            "device": str(self.forward.device), "threads": self.threads, "versions": versions(),
             "host": platform.node(),
         }  # fmt: skip
 
 
-def count_atom(forward: Forward, accumulator: Accumulator, atom: int, progress: Progress | None) -> None:
-    """Count one atom, some batches at a time, once the sample is labelled whose labels their last one meets."""
+def count_atom(
+    batches: Iterator[Batch], accumulator: Accumulator, atom: int, step: int, progress: Progress | None
+) -> None:
+    """Count one atom, some batches at a time, once the sample is labelled whose labels their last one meets.
+
+    Args:
+        batches: those of this atom, ``step`` samples each, and of others after it.
+    """
     waiting: list[Batch] = []
     first: Labels | None = None
     samples = len(accumulator.concept_area)
 
     def count(following: Labels) -> None:
-        batch, step = joined(waiting), len(waiting[0].labels)
+        batch = joined(waiting)
         waiting.clear()
-        accumulator.add(batch.start, batch.images, batch.features, batch.labels, following, batch.seeds, step)
+        accumulator.add(batch.start, batch.pictures, batch.features, batch.labels, following, batch.seeds, step)
         if progress is not None:
             progress(batch.start + len(batch.labels) - accumulator.first, samples)
 
-    for batch in forward.batches(accumulator.plan, atom, accumulator.size):
+    for batch in islice(batches, len(list(accumulator.plan.batches(atom, step)))):
         if sum(one.bytes for one in waiting) + batch.bytes > TOGETHER_BYTES and waiting:
             count(batch.labels[:1])
         first = batch.labels[:1] if first is None else first

@@ -8,6 +8,8 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import NDArray
 from PIL import Image, UnidentifiedImageError
+from torch import Tensor
+from torch.nn import functional as F
 
 from segmodels import GanatomyError
 
@@ -24,12 +26,20 @@ def to_bytes(image: NDArray[np.float32]) -> Bytes:
     return np.ascontiguousarray(scaled.astype(np.uint8).transpose(1, 2, 0))
 
 
-def encode_thumbnail(image: NDArray[np.float32]) -> bytes:
-    """Return a JPEG (no chroma subsampling) of an image float32 [3, H, W], at most 128 pixels a side."""
-    picture = Image.fromarray(to_bytes(image))
-    picture.thumbnail((THUMBNAIL, THUMBNAIL), Image.Resampling.BOX)
+def small_pictures(images: Tensor) -> Bytes:
+    """Return uint8 [N, h, w, 3] of images float32 [N, 3, H, W] in [-1, 1]: averaged down to at most 128 a side."""
+    height, width = images.shape[-2:]
+    scale = THUMBNAIL / max(height, width)
+    images = images.float().clamp(-1, 1)
+    if scale < 1:
+        images = F.interpolate(images, (max(1, round(height * scale)), max(1, round(width * scale))), mode="area")
+    return np.stack([to_bytes(image) for image in images.cpu().numpy()])
+
+
+def encode_thumbnail(picture: Bytes) -> bytes:
+    """Return a JPEG (no chroma subsampling) of a picture uint8 [h, w, 3]."""
     out = io.BytesIO()
-    picture.save(out, "JPEG", quality=QUALITY, subsampling=0)
+    Image.fromarray(picture).save(out, "JPEG", quality=QUALITY, subsampling=0)
     return out.getvalue()
 
 

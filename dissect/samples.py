@@ -74,8 +74,8 @@ class Samples:
     def __len__(self) -> int:
         return len(self.seeds)
 
-    def codes(self, start: int, stop: int) -> Codes:
-        """Return the codes of samples start..stop-1."""
+    def codes(self, start: int, stop: int, generator: Generator | None = None) -> Codes:
+        """Return the codes of samples start..stop-1, mapped by ``generator``, a replica of the samples' own."""
         if self._files:
             size = self._generator.resolution
             pictures = np.stack([load_picture(p, size) for p in self._files[start:stop]])
@@ -85,7 +85,7 @@ class Samples:
         s = self._sampling
         classes = s.classes if self._classes is None else self._classes[start:stop].tolist()
         seeds = [int(seed) for seed in self.seeds[start:stop]]
-        return self._generator.sample(seeds, classes, s.truncation, s.cutoff, s.noise)
+        return (generator or self._generator).sample(seeds, classes, s.truncation, s.cutoff, s.noise)
 
     def manifest(self) -> dict[str, Any]:
         """Return what identifies the samples."""

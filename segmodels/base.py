@@ -41,7 +41,10 @@ class Segmenter(ABC):
         name: what a user types to get this segmenter again.
         concepts: ``concepts[0]`` is "unlabelled"; ``concepts[i]`` is what label ``i`` means.
         sha256: hash of whatever determines the labels (weights and settings), for the manifest of a run.
+        concurrent: whether several threads may ask at the same time; else they take turns.
     """
+
+    concurrent = False
 
     def __init__(self, name: str, concepts: Sequence[Concept], sha256: str) -> None:
         if not concepts or concepts[0].name != UNLABELLED.name:
@@ -161,6 +164,7 @@ class Planes(Segmenter):
                 taken.add(name)
                 concepts.append(Concept(name, concept.category, plane + concept.plane))
             plane += part.planes
+        self.concurrent = all(part.concurrent for part in parts)
         super().__init__("+".join(p.name for p in parts), concepts, "+".join(p.sha256 for p in parts))
 
     def segment(self, images: Tensor, keys: Sequence[int | str] | None) -> Tensor:

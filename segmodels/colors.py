@@ -95,6 +95,8 @@ class Colors(Segmenter):
     the number of threads.
     """
 
+    concurrent = True
+
     def __init__(self) -> None:
         table = _table()
         concepts = [UNLABELLED]

@@ -37,6 +37,8 @@ class Masks(Segmenter):
     Every mask has the size of the first (by file name): another one is resized to it by nearest neighbour.
     """
 
+    concurrent = True
+
     def __init__(self, folder: str | Path) -> None:
         self.folder = Path(folder)
         name = f"{MASKS_PREFIX}{folder}"

@@ -28,6 +28,8 @@ BASE = -0.5  # the background
 class Planted(Segmenter):
     """Segmenter with six shapes (plane 0) and six colours (plane 1), valid for every planted generator."""
 
+    concurrent = True
+
     def __init__(self) -> None:
         shapes = [Concept(name, "shape", 0) for name in SHAPES]
         colours = [Concept(name, "colour", 1) for name in COLOURS]

@@ -54,6 +54,8 @@ class SmpSegmenter(Segmenter):
             of names is not that of the classes, or the hub cannot be reached.
     """
 
+    concurrent = True
+
     def __init__(self, source: str | Path, device: str | torch.device = "cpu", name: str | None = None) -> None:
         files = _locate(source)
         config = read_json(files.config)

@@ -10,7 +10,7 @@ from contextlib import contextmanager
 from dataclasses import replace
 from functools import cached_property
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any, Self
 
 import numpy as np
 import torch
@@ -21,7 +21,7 @@ from segmodels.errors import unknown_name
 
 from ..edits import FeatureEdit
 from ..exactness import whole_float32
-from ..hooks import Change, Site, instrument, lock_of
+from ..hooks import Change, Site, instrument, lock_of, with_own_modules
 from .codes import NO_NOISE, NOISE_MODES, Codes, as_classes, as_latents, check_seeds, draw
 from .layers import KINDS, Capture, Layer, State
 
@@ -42,6 +42,13 @@ class Generator(ABC):
     truncates = False  # whether truncation other than 1.0 means anything
     has_noise = False  # whether noise other than "const" means anything
     works_in_place = False  # whether a later module may overwrite what an earlier one returned
+    _made_of: tuple[tuple[Any, ...], dict[str, Any]]
+
+    def __new__(cls, *arguments: Any, **named: Any) -> Self:
+        """Remember what it is made of, for :meth:`replica`."""
+        made = super().__new__(cls)
+        made._made_of = (arguments, named)
+        return made
 
     def __init__(
         self,
@@ -301,6 +308,32 @@ class Generator(ABC):
     def parameters(self) -> int:
         """Number of learned values."""
         return sum(parameter.numel() for parameter in self.module.parameters())
+
+    # -- several at a time ---------------------------------------------------------------------------------
+
+    def replicas(self, count: int) -> list[Self]:
+        """Return this generator and ``count - 1`` replicas, or only this one if its network cannot be copied."""
+        known: list[Self] = vars(self).setdefault("_replicas", [])
+        try:
+            while len(known) < count - 1:
+                known.append(self.replica())
+        except Exception:  # whatever a stranger's module does when it is copied
+            return [self]
+        return [self, *known[: max(0, count - 1)]]
+
+    def replica(self) -> Self:
+        """Return another generator over the same parameters, whose passes may run at the same time as this one's.
+
+        Hooks sit on modules and a pass holds their lock; a replica has modules and a lock of its own. Parameters are
+        shared, buffers are copied.
+        """
+        with self.lock:
+            memo: dict[int, Any] = {id(value): value for value in self.module.parameters()}
+            arguments, named = with_own_modules(self._made_of, memo)
+            other = type(self)(*arguments, **named)
+        # What was set after this one was made.
+        vars(other).update({k: v for k, v in vars(self).items() if k not in vars(other) and k != "_replicas"})
+        return other
 
     # -- identity ------------------------------------------------------------------------------------------
 
