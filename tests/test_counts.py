@@ -149,3 +149,25 @@ def test_guide_is_a_lower_bound_of_the_bin():
         bins = np.searchsorted(levels[unit], values, side="left")
         assert (guide[unit, slot] <= bins).all()
         assert (bins - guide[unit, slot] <= steps[unit]).all()
+
+
+@settings(max_examples=60, deadline=None)
+@given(
+    seed=st.integers(0, 10_000),
+    side=st.integers(1, 6),
+    factor=st.integers(4, 9),
+    lowest=st.sampled_from([0.0, -0.0, 1.0, -1.0, 1 / 3, -1e-3, 1e-40, -1e-40, 1e30, -1e30]),
+    bins=st.integers(1, 6),
+)
+def test_pixels_next_to_the_lowest_level_are_on_the_right_side(seed, side, factor, lowest, bins):
+    """Enlarged maps, most of whose values are the lowest level or the next float beside it."""
+    state, low = np.random.RandomState(seed), np.float32(lowest)
+    up, down = (np.nextafter(low, np.float32(end), dtype=np.float32) for end in (np.inf, -np.inf))
+    far = np.float32([low - abs(low) - 1, low + abs(low) + 1, -1e-38, 0, 1e-38])
+    features = state.choice(np.concatenate([[low, up, down] * 3, far]), (3, 4, side, side)).astype(np.float32)
+    above = np.sort(state.choice(np.unique(features[features >= low]), (4, bins)), 1)
+    levels = np.concatenate([np.full((4, 1), low), above], 1).astype(np.float32)
+    labels = random_labels(state, 4, 2, 6, (side * factor, side * factor))
+    counts, _ = kernel(features, labels[:3], labels[3:], levels, 6, (2,))
+    assert np.array_equal(counts[0], count_reference(features, labels[:3], levels, 6))
+    assert np.array_equal(counts[1], count_reference(features, labels[1:], levels, 6))
