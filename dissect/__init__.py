@@ -16,11 +16,11 @@ Data flows one way::
 ``counts``          the joint counts (``kernels``: compiled for the CPU; ``counts_torch``: on a device)
 ``statistics``      moments, concept means, top samples
 ``accumulate``      all of that over a pass, into and out of files
-``forward``         from samples to features and labels
+``forward``         from samples to features and labels (``ahead``: several batches at a time)
 ``passing``         one pass over some atoms (``checkpoint``, ``slabs``: what it keeps while unfinished)
 ``parts``           what a pass has counted, live or in a file (``merge``: parts to the finished file)
 ``job``             what is to be dissected (``estimate``, ``memory``: what it will cost)
-``execute``         doing a job: all of it, its plan, a shard
+``execute``         doing a job: all of it, its plan, a shard (``tuning``: how many samples at a time)
 ``manifest``        what determines a run
 ``store``           the HDF5 files
 ``interrupts``      when Ctrl-C has to wait
