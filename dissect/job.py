@@ -14,6 +14,7 @@ from numpy.typing import NDArray
 
 from segmodels import GanatomyError, Segmenter
 
+from .examples import described
 from .forward import Forward
 from .generators import Generator
 from .levels import LEVELS, TAIL_FIRST, TAIL_LAST, check_given, coarse_indices, pilot_samples
@@ -129,6 +130,7 @@ class Job:
             "coarse_levels": coarse_indices(self.bins()).tolist(),
             "top": self.keep,
             "maxima": self.with_maxima,
+            "examples": described(self.plan.samples),
             "thumbnail": THUMBNAIL,
             "versions": versions(),
         }  # fmt: skip
