@@ -124,6 +124,7 @@ class _Report:
             f"units/{self._slugs[layer.name]}/{profile.unit}.html", "unit.html",
             layer=layer, profile=profile, best=best, pages=pages,
             samples=[(seed, self._sample_name(seed), float(v)) for seed, v in zip(seeds, tops.values, strict=True)],
+            smaller=examples.maps.shape[1:] if examples and examples.maps.shape[1:] != tops.maps.shape[1:] else None,
             bands=self._bands(examples) if examples is not None else [],
             pooled=None if tops.maps.shape[1:] == (layer.height, layer.width) else tops.maps.shape[1:],
             histogram=activation_histogram(

@@ -108,14 +108,17 @@ class Drawn:
 
 
 class Gathered:
-    """What a layer keeps of the drawn samples: the maxima [R, U] of the ranked, position and map of the pool's."""
+    """What a layer keeps of the drawn: maxima [R, U] of the ranked, positions and maps [P, U, ...] of the pool.
+
+    Sample by sample, since memory that is filled from one end to the other costs far less than memory touched all over.
+    """
 
     def __init__(self, units: int, height: int, width: int, drawn: Drawn) -> None:
         self.drawn = drawn
         self.size = (min(height, LARGEST_EXAMPLE), min(width, LARGEST_EXAMPLE))
         self.maxima = np.zeros((len(drawn.ranked), units), np.float32)
-        self.yx = np.zeros((units, len(drawn.pool), 2), np.int32)
-        self.feature = np.zeros((units, len(drawn.pool), *self.size), np.float16)
+        self.yx = np.zeros((len(drawn.pool), units, 2), np.int32)
+        self.feature = np.full((len(drawn.pool), units, *self.size), 0, np.float16)  # filled at once: see above
 
     def add(self, features: torch.Tensor, maxima: Float32, rows: slice) -> None:
         """Offer a batch; offering a sample twice changes nothing.
@@ -130,8 +133,8 @@ class Gathered:
         slots = self.drawn.pool_slot[rows]
         for index in np.flatnonzero(slots >= 0):
             maps, slot = features[index].cpu().numpy(), slots[index]
-            self.yx[:, slot] = first_maximum(maps)
-            self.feature[:, slot] = pooled(maps, self.size)
+            self.yx[slot] = first_maximum(maps)
+            self.feature[slot] = pooled(maps, self.size)
 
     def arrays(self) -> dict[str, np.ndarray]:
         """Return what a part must keep."""
@@ -161,7 +164,7 @@ def examples_of(parts: Sequence[Mapping[str, np.ndarray]]) -> dict[str, np.ndarr
     value, rank = maxima[of_pool].T, _ranks(maxima, of_pool)
     picked, missing = _picked(rank, len(ranked))
     units = np.arange(len(value))[:, None, None]
-    yx, feature = (_columns([part[name] for part in parts], by_hash[picked], missing) for name in ("yx", "feature"))
+    yx, feature = (_rows([part[name] for part in parts], by_hash[picked], missing) for name in ("yx", "feature"))
     return {
         "seed": np.where(missing, -1, pool[by_hash][picked]),
         "value": np.where(missing, np.float32(0), value[units, picked]),
@@ -198,13 +201,13 @@ def _picked(rank: NDArray[np.int64], samples: int) -> tuple[NDArray[np.intp], ND
     return np.stack(places, 1), np.stack(missing, 1)
 
 
-def _columns(parts: Sequence[np.ndarray], index: NDArray[np.intp], missing: NDArray[np.bool_]) -> np.ndarray:
-    """Return columns ``index`` [U, ...] of arrays [U, P, ...] that lie side by side, 0 where missing."""
+def _rows(parts: Sequence[np.ndarray], index: NDArray[np.intp], missing: NDArray[np.bool_]) -> np.ndarray:
+    """Return of each unit the rows ``index`` [U, ...] of arrays [P, U, ...] that follow each other, 0 where missing."""
     result = np.zeros((*index.shape, *parts[0].shape[2:]), parts[0].dtype)
     start = 0
     for part in parts:  # without putting all the maps together
-        here = (index >= start) & (index < start + part.shape[1]) & ~missing
+        here = (index >= start) & (index < start + len(part)) & ~missing
         units = np.nonzero(here)[0]
-        result[here] = part[units, index[here] - start]
-        start += part.shape[1]
+        result[here] = part[index[here] - start, units]
+        start += len(part)
     return result

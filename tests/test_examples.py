@@ -21,6 +21,7 @@ from dissect.job import Job
 from dissect.memory import memory_of
 from dissect.plan import Plan
 from dissect.samples import Samples
+from dissect.statistics import half
 
 N = 200
 LAYERS = ["layer1", "layer3"]
@@ -168,6 +169,17 @@ def test_any_partition_gives_the_same_bits(data):
             assert np.allclose(whole["quantile"][unit, b][there], rank)
             for name in ("value", "quantile", "yx", "feature"):
                 assert not whole[name][unit, b][~there].any()
+
+
+def test_half_is_numpys():
+    """Every float16, what lies half way between two, beside that, and beyond the range."""
+    every = np.arange(2**16, dtype=np.uint16).view(np.float16)
+    every = np.sort(every[np.isfinite(every)]).astype(np.float32)
+    middle = (every[1:] + every[:-1]) / 2
+    values = np.concatenate([every, middle, np.nextafter(middle, np.float32(np.inf)), np.nextafter(middle, -np.inf)])
+    values = np.concatenate([values, [1e30, -1e30, 65504, 65519, -65520, 1e-30]]).astype(np.float32)
+    expected = np.clip(values, -65504, 65504).astype(np.float16)
+    assert half(values).tobytes() == expected.tobytes()
 
 
 # Through the whole pass
