@@ -69,8 +69,24 @@ class Tops:
 
 
 @dataclass(frozen=True)
+class Examples:
+    """Samples over a unit's whole range, the strongest first: of each its seed, value, quantile and band, all [n].
+
+    Attributes:
+        bands: 0 is the lowest share of the samples; shares: (low, high) of each band. maps: float16 [n, h, w].
+    """
+
+    seeds: NDArray[np.int64]
+    values: NDArray[np.float32]
+    quantiles: NDArray[np.float32]
+    bands: NDArray[np.int64]
+    maps: NDArray[np.float16]
+    shares: list[tuple[float, float]]
+
+
+@dataclass(frozen=True)
 class Profile:
-    """One unit. ``candidates`` are sorted by D; ``why_not`` is empty if it is labelled."""
+    """One unit. ``candidates`` are sorted by D; ``why_not`` is empty if labelled, ``examples`` None in older files."""
 
     layer: str
     unit: int
@@ -82,6 +98,7 @@ class Profile:
     opposed: list[tuple[int, float]]
     activation: Activation
     tops: Tops
+    examples: Examples | None
 
     @property
     def best(self) -> Candidate | None:
@@ -155,20 +172,38 @@ class LayerProfile:
             seed, value, maps = (
                 self._read(f"top/{name}", (block, slice(tops))) for name in ("seed", "value", "feature")
             )
+            examples = self._examples(block)
             for unit in here:
                 i = unit - start
                 there = seed[i] >= 0
-                yield self._profile(unit, counts[i], Tops(seed[i][there], value[i][there], maps[i][there]))
+                best = Tops(seed[i][there], value[i][there], maps[i][there])
+                yield self._profile(unit, counts[i], best, examples[i] if examples else None)
 
     def _read(self, name: str, index: object) -> np.ndarray:
         return self._run.reader.read(f"layers/{self.name}/{name}", index)
 
-    def _profile(self, unit: int, counts: NDArray[np.int64], tops: Tops) -> Profile:
+    def _examples(self, units: slice) -> list[Examples]:
+        """Return the examples of some units; an empty list for older files."""
+        if f"layers/{self.name}/examples/seed" not in self._run.reader:
+            return []
+        seed, value, quantile, maps = (
+            self._read(f"examples/{name}", units) for name in ("seed", "value", "quantile", "feature")
+        )
+        count = seed.shape[1]
+        shares = [(b / count, (b + 1) / count) for b in range(count)]
+        result = []
+        for i in range(len(seed)):
+            there = np.argwhere(seed[i] >= 0)[::-1]
+            at = tuple(there.T)
+            result.append(Examples(seed[i][at], value[i][at], quantile[i][at], there[:, 0], maps[i][at], shares))
+        return result
+
+    def _profile(self, unit: int, counts: NDArray[np.int64], tops: Tops, examples: Examples | None) -> Profile:
         candidates = self.candidates(unit)
         labelled = bool(self.label[unit])
         return Profile(
             self.name, unit, labelled, candidates, "" if labelled else self._why_not(unit, candidates),
-            self._avoided(unit), *self._neighbours(unit), self._activation(unit, counts), tops,
+            self._avoided(unit), *self._neighbours(unit), self._activation(unit, counts), tops, examples,
         )  # fmt: skip
 
     @cached_property

@@ -4,8 +4,9 @@
 
     index.html               the chart of units per concept and layer, a table of layers, the clearest units
     layers/<layer>.html      every unit of a layer with its strip, to filter and sort
-    units/<layer>/<n>.html   one unit: top samples, activation, best concepts, related units
-    images/<layer>/<n>.jpg   its top samples side by side, bright where it is on; <n>.small.jpg, the first few
+    units/<layer>/<n>.html   one unit: top samples, examples by band, activation, best concepts, related units
+    images/<layer>/<n>.jpg   its top samples side by side, bright where it is on; <n>.small.jpg, the first few;
+                             <n>.bands.jpg, its examples
     samples/<seed>.jpg       the pictures themselves, as the run keeps them
 """
 
@@ -33,7 +34,7 @@ from .drawings import activation_histogram, concept_bars, short
 from .figures import Panel, category_colours, least_width, units_per_concept
 from .folders import file_names, replacing
 from .masks import Pictures, above, jpeg, spotlight, strip, thumbnail
-from .profiles import Candidate, LayerProfile, Profile
+from .profiles import Candidate, Examples, LayerProfile, Profile
 
 MARKER = "ganatomy-report.json"
 TEMPLATES = Path(__file__).parent / "templates"
@@ -112,11 +113,19 @@ class _Report:
         (images / f"{profile.unit}.small.jpg").write_bytes(thumbnail(tiles, SMALL_TILES, SMALL_HEIGHT))
         seeds = tops.seeds.tolist()
         self._used.update(seeds)
+        examples = profile.examples
+        if examples is not None:
+            self._used.update(examples.seeds.tolist())
+            masks = above(examples.maps, profile.activation.threshold, *size)
+            tiles = spotlight(self._pictures.tiles(examples.seeds), masks)
+            (images / f"{profile.unit}.bands.jpg").write_bytes(jpeg(strip(tiles)))
         best = profile.best
         self._page(
             f"units/{self._slugs[layer.name]}/{profile.unit}.html", "unit.html",
             layer=layer, profile=profile, best=best, pages=pages,
             samples=[(seed, self._sample_name(seed), float(v)) for seed, v in zip(seeds, tops.values, strict=True)],
+            smaller=examples.maps.shape[1:] if examples and examples.maps.shape[1:] != tops.maps.shape[1:] else None,
+            bands=self._bands(examples) if examples is not None else [],
             pooled=None if tops.maps.shape[1:] == (layer.height, layer.width) else tops.maps.shape[1:],
             histogram=activation_histogram(
                 profile.activation, best.name if best else None, self._colours[best.category] if best else None
@@ -211,6 +220,17 @@ class _Report:
             ("Versions", versions),
             ("Run", self._run.id),
         ]
+
+    def _bands(self, examples: Examples) -> list[tuple[str, list[tuple[int, int, str, float, float]]]]:
+        """Return each band's share and its (place in the strip, seed, name, maximum, quantile), the highest first."""
+        rows = list(zip(examples.bands, examples.seeds, examples.values, examples.quantiles, strict=True))
+        return [
+            (f"{100 * low:.0f}–{100 * high:.0f}%", [
+                (i, int(seed), self._sample_name(int(seed)), float(value), float(quantile))
+                for i, (of, seed, value, quantile) in enumerate(rows) if of == band
+            ])
+            for band, (low, high) in reversed(list(enumerate(examples.shares)))
+        ]  # fmt: skip
 
     def _sample_name(self, seed: int) -> str:
         if self._files is not None:

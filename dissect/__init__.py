@@ -15,6 +15,7 @@ Data flows one way::
 ``levels``          per-unit activation levels from a pilot
 ``counts``          the joint counts (``kernels``: compiled for the CPU; ``counts_torch``: on a device)
 ``statistics``      moments, concept means, top samples
+``examples``        samples from all of a unit's range, drawn beforehand
 ``accumulate``      all of that over a pass, into and out of files
 ``forward``         from samples to features and labels (``ahead``: several batches at a time)
 ``passing``         one pass over some atoms (``checkpoint``, ``slabs``: what it keeps while unfinished)
@@ -36,6 +37,7 @@ from segmodels import GanatomyError
 
 from .edits import FeatureEdit, ablate
 from .estimate import Estimate, estimate
+from .examples import Band, Example
 from .execute import run
 from .generators import Codes, Generator, Layer, accept_licence, convert, entries, export, load
 from .job import Job
@@ -50,6 +52,7 @@ def open(path: str | Path) -> Run:
 
 
 __all__ = [
-    "Codes", "Estimate", "FeatureEdit", "GanatomyError", "Generator", "Job", "Layer", "LayerResult", "Run", "ablate",
-    "accept_licence", "convert", "entries", "estimate", "export", "load", "merge", "open", "run", "verify",
+    "Band", "Codes", "Estimate", "Example", "FeatureEdit", "GanatomyError", "Generator", "Job", "Layer", "LayerResult",
+    "Run", "ablate", "accept_licence", "convert", "entries", "estimate", "export", "load", "merge", "open", "run",
+    "verify",
 ]  # fmt: skip

@@ -13,6 +13,8 @@ from torch import Tensor
 
 from .counts import Coded, Counter, Labels
 from .counts_torch import TorchCounter
+from .examples import PARTS as EXAMPLES
+from .examples import Drawn, Gathered
 from .interrupts import undisturbed
 from .levels import coarse_indices
 from .pictures import Bytes, encode_thumbnail
@@ -30,7 +32,7 @@ class LayerState:
 
     def __init__(
         self, shape: tuple[int, int, int], levels: Float32, concepts: int, size: tuple[int, int], plan: Plan, keep: int,
-        device: torch.device,
+        drawn: Drawn, device: torch.device,
     ) -> None:  # fmt: skip
         units, height, width = shape
         bins, blocks = levels.shape[1] + 1, len(coarse_indices(levels.shape[1])) + 1
@@ -46,6 +48,7 @@ class LayerState:
         self.total = Sums(units, concepts)
         self.atom = Sums(units, concepts)
         self.top = Top(units, keep, height, width)
+        self.examples = Gathered(units, height, width, drawn)
 
 
 class Accumulator:
@@ -57,6 +60,7 @@ class Accumulator:
     Args:
         plan: how the samples are cut.
         atoms: those that are to be counted.
+        seeds: int64 [N], of the whole job.
         slabs: where the block counts of finished groups go.
         shapes: layer -> (U, h, w).
         levels: layer -> float32 [U, B].
@@ -72,6 +76,7 @@ class Accumulator:
         self,
         plan: Plan,
         atoms: range,
+        seeds: NDArray[np.int64],
         slabs: Slabs,
         shapes: Mapping[str, tuple[int, int, int]],
         levels: Mapping[str, Float32],
@@ -85,8 +90,11 @@ class Accumulator:
         self.plan, self.atoms, self.slabs = plan, atoms, slabs
         self.concepts, self.size, self.threads = concepts, size, threads
         where = torch.device(device)
-        self.layers = {n: LayerState(s, levels[n], concepts, size, plan, keep, where) for n, s in shapes.items()}
         self.first, stop = plan.span(atoms)  # samples
+        self.drawn = Drawn.of(seeds, self.first, stop)
+        self.layers = {
+            n: LayerState(s, levels[n], concepts, size, plan, keep, self.drawn, where) for n, s in shapes.items()
+        }
         self.concept_area = np.zeros((stop - self.first, concepts), np.int64)
         self.maxima = {n: np.zeros((stop - self.first, s[0]), np.float32) for n, s in shapes.items()} if maxima else {}
         self.thumbnails: dict[int, bytes] = {}
@@ -117,7 +125,7 @@ class Accumulator:
         coded = Coded.of(np.concatenate([labels, following]))
         rows = slice(start - self.first, start - self.first + count)
         self.concept_area[rows] = coded.areas(self.concepts)[:-1]
-        entered = np.zeros(count, bool)
+        entered = self.drawn.pool_slot[rows] >= 0  # those that need a thumbnail
         shares: dict[tuple[int, int], list] = {}
         for name, layer in self.layers.items():
             layer.counter.add(features[name], coded, self._pool, self.threads)
@@ -129,6 +137,7 @@ class Accumulator:
             maxima = features[name].amax((2, 3)).cpu().numpy()
             if self.maxima:
                 self.maxima[name][rows] = maxima
+            layer.examples.add(features[name], maxima, rows)
             entered |= layer.top.add(features[name], maxima, seeds)
         new = np.flatnonzero(entered).tolist()
         for index, data in zip(new, self._pool.map(encode_thumbnail, pictures[new])):
@@ -166,7 +175,7 @@ class Accumulator:
     def arrays(self) -> dict[str, np.ndarray]:
         """Return the state of the finished atoms: what a part of a dissection holds, beside its slabs."""
         arrays: dict[str, np.ndarray] = {"samples/concept_area": self.concept_area}
-        wanted: set[int] = set()
+        wanted: set[int] = set(self.drawn.pool.tolist())
         for name, layer in self.layers.items():
             group = f"state/{name}/"
             arrays |= {
@@ -178,6 +187,7 @@ class Accumulator:
             top = layer.top.ordered()
             arrays |= {f"{group}top/{key}": value for key, value in top.items()}
             wanted |= set(top["seed"].ravel().tolist())
+            arrays |= {f"{group}examples/{key}": value for key, value in layer.examples.arrays().items()}
             arrays |= {f"{group}sums/{key}": value for key, value in layer.total.arrays().items()}
             if self.maxima:
                 arrays[f"{group}maxima"] = self.maxima[name]
@@ -198,6 +208,7 @@ class Accumulator:
             layer.counts[0], layer.counts[1] = read(f"{group}counts"), read(f"{group}chance_counts")
             layer.slab[:] = read(f"{group}slab")
             layer.top.restore({key: read(f"{group}top/{key}") for key in TOP})
+            layer.examples.restore({key: read(f"{group}examples/{key}") for key in EXAMPLES})
             layer.total.restore({key: read(f"{group}sums/{key}") for key in layer.total.arrays()})
             if self.maxima:
                 self.maxima[name] = read(f"{group}maxima")

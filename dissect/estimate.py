@@ -9,9 +9,11 @@ import numpy as np
 
 from .accumulate import Accumulator
 from .exactness import reproducibly
+from .examples import BANDS, EACH, LARGEST_EXAMPLE
 from .forward import KEPT_BYTES
 from .job import Job
 from .levels import COARSE, PILOT_VALUES, pilot_samples
+from .memory import stored_values
 from .passing import count_atom
 from .plan import GROUPS, Plan
 from .slabs import Slabs
@@ -42,10 +44,11 @@ def estimate(job: Job) -> Estimate:
     pilot = 0 if job.given else min(KEPT_BYTES, pilot_samples(samples) * sample)
     levels = 0 if job.given else 4 * PILOT_VALUES * (units + max(s[0] for s in shapes))  # and a layer's, sorted
     blocks = 2 * GROUPS * units * len(job.segmenter.concepts) * (min(COARSE, job.bins()) + 1) * 8
+    maps = whole.top + 2 * BANDS * EACH * stored_values(shapes, LARGEST_EXAMPLE)
     return Estimate(
         seconds=each * (samples + pilot_samples(samples)) * len(groups),
         memory=2 * job.batch * sample + pilot + max(levels, *(memory.total for memory in passes)),
-        file=(2 * whole.counts + blocks) // COUNTS_SHRINK + whole.top + whole.moments // 2 + whole.samples,
+        file=(2 * whole.counts + blocks) // COUNTS_SHRINK + maps + whole.moments // 2 + whole.samples,
         seconds_per_sample=each,
         passes=len(groups),
     )
@@ -63,8 +66,8 @@ def _seconds_per_sample(job: Job) -> float:
             for name, shape in job.shapes.items()
         }
         accumulator = Accumulator(
-            trial, range(trial.atoms), Slabs(None), job.shapes, levels, len(job.segmenter.concepts),
-            size, job.keep, False, job.threads, job.generator.device,
+            trial, range(trial.atoms), job.samples.seeds[:count], Slabs(None), job.shapes, levels,
+            len(job.segmenter.concepts), size, job.keep, False, job.threads, job.generator.device,
         )  # fmt: skip
         try:
             count_atom(forward.batches(trial, range(1), size), accumulator, 0, job.batch, None)  # compiles the kernel

@@ -226,7 +226,8 @@ def _tidy(job: Job) -> None:
 
 def _finished(job: Job, manifest: Manifest) -> Run:
     run = Run(job.out)
-    others = differences(manifest, run.manifest, ignore=("versions", "device", *ADOPTED))
+    older = () if "examples" in run.manifest else ("examples",)  # but finished all the same
+    others = differences(manifest, run.manifest, ("versions", "device", *ADOPTED, *older))
     if others:
         raise GanatomyError(
             f"{job.out} is another dissection ({'; '.join(others[:3])}); choose another output or remove it"

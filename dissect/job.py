@@ -15,6 +15,7 @@ from numpy.typing import NDArray
 from segmodels import GanatomyError, Segmenter
 
 from .exactness import division
+from .examples import described
 from .forward import Forward
 from .generators import Generator
 from .levels import LEVELS, TAIL_FIRST, TAIL_LAST, check_given, coarse_indices, pilot_samples
@@ -141,6 +142,7 @@ class Job:
             "coarse_levels": coarse_indices(self.bins()).tolist(),
             "top": self.keep,
             "maxima": self.with_maxima,
+            "examples": described(self.plan.samples),
             "thumbnail": THUMBNAIL,
             "versions": versions(),
         }  # fmt: skip

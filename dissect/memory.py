@@ -7,6 +7,7 @@ For U units of h x w in a layer, C concepts, B levels, Q coarse ones, k top samp
     atom     2 x U x C x (B + 1)            x 4         of the current atom
     moments  2 x (U^2 + (C + 1) x U)        x 8
     top      U x k x min(h, 64) x min(w, 64) x 2
+    examples U x (48 x (min(h, 32) x min(w, 32) x 2 + 8) + min(N, 4096) x 4)
     samples  N x (C x 8 + U x 4 if maxima), and up to U x k thumbnails
 
 Beside that, and not reckoned with here, work in hand: the batches that are counted together (32 MB, twice while they
@@ -20,6 +21,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 from .accumulate import UINT32_PIXELS
+from .examples import LARGEST_EXAMPLE, POOL, RANKED
 from .levels import COARSE
 from .plan import GROUPS, Plan
 from .slabs import HELD_BYTES
@@ -37,12 +39,13 @@ class Memory:
     atom: int
     moments: int
     top: int
+    examples: int
     samples: int
 
     @property
     def total(self) -> int:
         """All of it."""
-        return self.counts + self.slabs + self.atom + self.moments + self.top + self.samples
+        return self.counts + self.slabs + self.atom + self.moments + self.top + self.examples + self.samples
 
 
 def memory_of(
@@ -57,13 +60,20 @@ def memory_of(
     units = sum(shape[0] for shape in shapes)
     item = 4 if plan.samples * size[0] * size[1] < UINT32_PIXELS else 8
     coarse = min(COARSE, bins) + 1
-    stored = [(shape[0], min(shape[1], LARGEST_STORED_MAP), min(shape[2], LARGEST_STORED_MAP)) for shape in shapes]
     slab = 2 * units * concepts * coarse * item
+    pool = min(plan.samples, POOL)
     return Memory(
         counts=4 * units * concepts * (bins + 1) * item,
         slabs=slab + min(HELD_BYTES + slab, GROUPS * slab),
         atom=2 * units * concepts * (bins + 1) * 4,
-        moments=sum(2 * (u * u + (concepts + 1) * u) * 8 for u, _, _ in stored),
-        top=sum(u * keep * h * w * 2 for u, h, w in stored),
-        samples=plan.samples * (concepts * 8 + 4 * units * maxima) + min(plan.samples, units * keep) * THUMBNAIL_BYTES,
+        moments=sum(2 * (u * u + (concepts + 1) * u) * 8 for u, _, _ in shapes),
+        top=2 * keep * stored_values(shapes, LARGEST_STORED_MAP),
+        examples=units * (8 * pool + 4 * min(plan.samples, RANKED)) + 2 * pool * stored_values(shapes, LARGEST_EXAMPLE),
+        samples=plan.samples * (concepts * 8 + 4 * units * maxima)
+        + min(plan.samples, units * keep + pool) * THUMBNAIL_BYTES,
     )
+
+
+def stored_values(shapes: Sequence[tuple[int, int, int]], side: int) -> int:
+    """Return how many values the maps (U, h, w) of one sample have, averaged down to at most ``side``."""
+    return sum(units * min(height, side) * min(width, side) for units, height, width in shapes)

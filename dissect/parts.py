@@ -17,6 +17,8 @@ from numpy.typing import NDArray
 
 from . import store
 from .accumulate import TOP, Accumulator, pack_thumbnails, unpack_thumbnails
+from .examples import PARTS as EXAMPLES
+from .examples import examples_of
 from .manifest import Manifest
 from .plan import GROUPS
 from .slabs import packed, unpacked
@@ -179,6 +181,11 @@ def finished(parts: Sequence[Part]) -> Iterator[tuple[str, store.Array]]:
         top = best_of([{key: part.read(f"state/{name}/top/{key}") for key in TOP} for part in of_layer])
         wanted |= set(top["seed"].ravel().tolist())
         yield from ((f"layers/{name}/top/{key}", value) for key, value in top.items())
+        examples = examples_of(
+            [{key: part.read(f"state/{name}/examples/{key}") for key in EXAMPLES} for part in of_layer]
+        )
+        wanted |= set(examples["seed"].ravel().tolist())
+        yield from ((f"layers/{name}/examples/{key}", value) for key, value in examples.items())
         yield from _layer(of_layer, name)
     pictures: dict[int, bytes] = {}
     for part in ordered:

@@ -80,8 +80,8 @@ class Pass:
     def _accumulator(self, levels: Levels) -> Accumulator:
         segmenter = self.forward.segmenter
         return Accumulator(
-            self.plan, self.atoms, Slabs(self.checkpoint.folder), self.forward.shapes, levels,
-            len(segmenter.concepts), self.size, self.keep, self.maxima, self.threads,
+            self.plan, self.atoms, self.forward.samples.seeds, Slabs(self.checkpoint.folder), self.forward.shapes,
+            levels, len(segmenter.concepts), self.size, self.keep, self.maxima, self.threads,
             self.forward.device,
         )  # fmt: skip
 

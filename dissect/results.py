@@ -17,6 +17,7 @@ from segmodels.errors import unknown_name
 from . import agreement
 from .agreement import HeldOut, Tally
 from .derived import TableCache, derive
+from .examples import BANDS, NAMES, Band, Example
 from .manifest import Manifest
 from .store import Reader
 
@@ -216,6 +217,25 @@ class LayerResult:
             if s >= 0
         ]
 
+    def examples(self, unit: int) -> list[Band]:
+        """Return samples over the whole range of a unit's maxima, from the lowest band to the highest.
+
+        The list is empty for files that were made before there were examples.
+        """
+        unit = self._unit(unit)
+        if f"layers/{self.name}/examples/seed" not in self._run.reader:
+            return []
+        read = {name: self._read(f"examples/{name}", unit) for name in NAMES}
+        bands = []
+        for b in range(BANDS):
+            there = np.flatnonzero(read["seed"][b] >= 0)
+            samples = (
+                Example(int(s), float(v), float(q), int(p[0]), int(p[1]), f)
+                for s, v, q, p, f in zip(*(read[name][b][there] for name in NAMES), strict=True)
+            )
+            bands.append(Band(b / BANDS, (b + 1) / BANDS, tuple(samples)))
+        return bands
+
     def row(self, unit: int, concept: int | None = None) -> dict[str, Any]:
         """Return one row of :meth:`Run.table`: the numbers of a unit and its winner, or another concept's index."""
         unit = self._unit(unit)
@@ -317,7 +337,7 @@ class Run:
         return [self.layer(name).row(unit) for name in self.layers for unit in range(self.layer(name).units_count)]
 
     def thumbnails(self) -> Iterator[tuple[int, bytes]]:
-        """Yield (seed, encoded image) of every sample that is some unit's top sample."""
+        """Yield (seed, encoded image) of every sample that is a top sample or an example of some unit."""
         offset, data = self.reader.read("thumbnails/offset"), self.reader.read("thumbnails/data")
         for index, seed in enumerate(self.reader.read("thumbnails/seed")):
             yield int(seed), data[offset[index] : offset[index + 1]].tobytes()

@@ -27,7 +27,7 @@ VERSION = 1
 UNIT_AXIS = {  # which axis of a dataset counts units; chunks hold UNITS_PER_CHUNK of them
     "levels": 0, "counts": 1, "chance_counts": 1, "block_counts": 1, "chance_block_counts": 1, "mean": 0,
     "second_moment": 0, "concept_mean": 1, "seed": 0, "value": 0, "yx": 0, "feature": 0, "maxima": 1,
-    "product": 0, "concept": 1, "slab": 1,
+    "product": 0, "concept": 1, "slab": 1, "quantile": 0,
 }  # fmt: skip
 UNITS_PER_CHUNK = 8
 UNITS_PER_WRITE = 64

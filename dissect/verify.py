@@ -9,9 +9,11 @@ import numpy as np
 from segmodels import GanatomyError
 
 from .agreement import tally
+from .examples import BANDS, EACH, NAMES
 from .levels import coarse_indices
 from .manifest import run_id
 from .results import LayerResult, Run
+from .statistics import half
 
 
 def verify(path: str | Path) -> list[str]:
@@ -19,7 +21,8 @@ def verify(path: str | Path) -> list[str]:
 
     Every dataset is read, so that its checksums are tested. Then: the manifest matches the run's id; levels
     ascend; counts are not negative; each half, the chance counts and the jackknife blocks account for the same
-    pixels; a concept's pixels agree between counts and areas; every top sample has its thumbnail.
+    pixels; a concept's pixels agree between counts and areas; every top sample and every example has its thumbnail;
+    examples lie in their bands, in order, and their maps have their maxima.
 
     Raises:
         GanatomyError: if the file cannot be opened at all.
@@ -78,4 +81,30 @@ def _layer(run: Run, layer: LayerResult, thumbnails: set[int]) -> list[str]:
     top = run.reader.read(f"layers/{layer.name}/top/seed")
     if not set(top[top >= 0].tolist()) <= thumbnails:
         problems.append("a top sample has no thumbnail")
+    return problems + _examples(run, layer, thumbnails)
+
+
+def _examples(run: Run, layer: LayerResult, thumbnails: set[int]) -> list[str]:
+    examples = run.reader.select(f"layers/{layer.name}/examples")
+    if not examples and "examples" not in run.manifest:
+        return []  # an older file
+    if set(examples) != set(NAMES):
+        return [f"examples has {sorted(examples)}, expected {sorted(NAMES)}"]
+    seed, value, quantile = (examples[name] for name in ("seed", "value", "quantile"))
+    if seed.shape != (layer.units_count, BANDS, EACH):
+        return [f"examples are {seed.shape}, expected {(layer.units_count, BANDS, EACH)}"]
+    problems, there = [], seed >= 0
+    if not set(seed[there].tolist()) <= thumbnails & set(run.seeds.tolist()):
+        problems.append("an example is none of the samples or has no thumbnail")
+    if (np.floor(quantile * BANDS) != np.arange(BANDS)[:, None])[there].any():
+        problems.append("an example is not in its band")
+    for row in (quantile, value):
+        ascending = [(np.diff(one[mask]) >= 0).all() for one, mask in zip(row, there, strict=True)]
+        if not all(ascending):
+            problems.append("examples are not in order")
+            break
+    feature, (y, x) = examples["feature"], np.moveaxis(examples["yx"], -1, 0)
+    whole = feature.shape[3:] == (layer.height, layer.width)  # else the maximum may have been averaged away
+    if whole and (there & (feature[(*np.indices(seed.shape), y, x)] != half(value))).any():
+        problems.append("the map of an example does not have its maximum")
     return problems

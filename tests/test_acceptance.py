@@ -93,9 +93,12 @@ def test_memory_does_not_grow_with_samples(tmp_path):
     def size(samples):
         plan = Plan.of(samples)
         shapes, levels = {"a": (8, 4, 4)}, {"a": np.zeros((8, 48), np.float32)}
-        a = Accumulator(plan, range(plan.atoms), Slabs(None), shapes, levels, 20, (16, 16), 16, False, 1)
+        seeds = np.arange(samples)
+        a = Accumulator(plan, range(plan.atoms), seeds, Slabs(None), shapes, levels, 20, (16, 16), 16, False, 1)
         layer = a.layers["a"]
         a.close()
-        return sum(x.nbytes for x in (layer.counts, layer.slab, layer.counter, layer.top.feature))
+        return sum(
+            x.nbytes for x in (layer.counts, layer.slab, layer.counter, layer.top.feature, layer.examples.feature)
+        )
 
     assert size(100) == size(100_000)

@@ -76,7 +76,7 @@ def test_resumed_is_identical(finished, generator, segmenter, tmp_path, stops):
 @pytest.mark.skipif(sys.platform == "win32", reason="needs POSIX signals")
 @pytest.mark.parametrize(
     ("owner", "name", "call"),
-    [(statistics, "_half", 90), (statistics.Sums, "merge", 8), (Counter, "fold", 4), (store, "_dataset", 3)],
+    [(statistics, "half", 90), (statistics.Sums, "merge", 8), (Counter, "fold", 4), (store, "_dataset", 3)],
     ids=["top samples", "merging an atom", "folding an atom", "writing"],
 )
 def test_interrupt_waits_for_what_must_not_be_cut(

@@ -5,16 +5,18 @@ from html.parser import HTMLParser
 from pathlib import Path
 from urllib.parse import unquote, urlsplit
 
+import h5py
 import numpy as np
 import pytest
 import torch
+from PIL import Image
 from torch import nn
 
 import dissect
 import segmodels
 from app.figures import Panel, units_per_concept
 from app.folders import file_names, replacing
-from app.masks import DIM, FOG, above, spotlight
+from app.masks import DIM, FOG, Pictures, above, spotlight
 from app.profiles import LayerProfile
 from app.report import MARKER, TOP_SAMPLES, report
 from dissect.generators.planted_truth import bilinear
@@ -82,7 +84,7 @@ def test_every_unit_has_a_page_and_its_strips(folder, planted_run):
     for name in planted_run.layers:
         units = planted_run.layer(name).units_count
         assert {p.stem for p in (folder / "units" / name).iterdir()} == {str(u) for u in range(units)}
-        assert len(list((folder / "images" / name).iterdir())) == 2 * units
+        assert len(list((folder / "images" / name).iterdir())) == 3 * units
         assert sum("data-rank" in a for _, a in Page(folder / "layers" / f"{name}.html").tags) == units
 
 
@@ -196,6 +198,45 @@ class Halves(Segmenter):
 
     def segment(self, images, keys):
         return (images.mean(1, keepdim=True) < 0).long() + 1
+
+
+def test_a_page_shows_the_examples_of_each_band(folder, planted_run):
+    """The highest band first, each sample with its own place in the strip, whose tile is its own picture."""
+    name, tiles = planted_run.layers[0], Pictures(dict(planted_run.thumbnails()))
+    layer = LayerProfile(planted_run, name)
+    for profile in layer.profiles([0, 5, 63], TOP_SAMPLES):
+        page = (folder / "units" / name / f"{profile.unit}.html").read_text(encoding="utf-8")
+        section = page.split('<section id="bands">')[1].split("</section>")[0]
+        bands = re.split('<div class="band">', section)[1:]
+        expected = planted_run.layer(name).examples(profile.unit)[::-1]
+        assert len(bands) == len(expected) == 5
+        places = []
+        for text, band in zip(bands, expected, strict=True):
+            assert f"{100 * band.low:.0f}–{100 * band.high:.0f}%" in text
+            seeds = [int(seed) for seed in re.findall(r"samples/(\d+)\.jpg", text)]
+            assert seeds == [example.seed for example in band.samples[::-1]]
+            places += [(int(i), seed) for i, seed in zip(re.findall(r"--i:(\d+)", text), seeds, strict=True)]
+        assert [place for place, _ in places] == list(range(len(places)))
+        picture = np.asarray(Image.open(folder / "images" / name / f"{profile.unit}.bands.jpg"), int)
+        maps = np.stack([example.feature for band in expected for example in band.samples[::-1]])
+        lit = above(maps, profile.activation.threshold, tiles.height, tiles.width)
+        shown = spotlight(tiles.tiles(np.array([seed for _, seed in places])), lit).astype(int)
+        parts = np.stack(np.split(picture, len(places), 1))
+        apart = abs(parts[:, None] - shown).mean((2, 3, 4))  # every tile against every sample
+        assert (apart.argmin(1) == range(len(places))).all()
+        assert apart.diagonal().max() < 6  # what JPEG changes
+
+
+def test_an_older_run_has_pages_without_examples(planted_run, tmp_path):
+    path = tmp_path / "old.h5"
+    path.write_bytes(planted_run.path.read_bytes())
+    with h5py.File(path, "r+") as file:
+        for name in planted_run.layers:
+            del file[f"layers/{name}/examples"]
+    folder = report(dissect.open(path), tmp_path / "old", units=2).parent
+    check_links(folder)
+    assert not list(folder.rglob("*.bands.jpg"))
+    assert not any('id="bands"' in path.read_text(encoding="utf-8") for path in pages(folder))
 
 
 def test_names_are_escaped_and_become_file_names(tmp_path):

@@ -66,6 +66,7 @@ function togglePictures(button) {
   button.hidden = false;
   button.addEventListener("click", () => {
     const pressed = document.getElementById("tops").classList.toggle("unmasked");
+    document.getElementById("bands")?.classList.toggle("unmasked", pressed);
     button.setAttribute("aria-pressed", pressed);
   });
 }
