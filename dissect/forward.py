@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from itertools import takewhile
 
@@ -21,6 +21,8 @@ from .resample import Float32, taps
 from .samples import Samples
 
 KEPT_BYTES = 256 << 20  # of the pilot's batches
+
+Pause = Callable[[], None]
 
 
 @dataclass(frozen=True, eq=False)
@@ -65,6 +67,7 @@ class Forward:
     Attributes:
         shapes: layer -> (U, h, w), the layers to capture.
         batch: samples in one forward pass.
+        pause: called between the steps of every batch, where whoever waits for the device may have it for a moment.
     """
 
     generator: Generator
@@ -72,7 +75,13 @@ class Forward:
     samples: Samples
     shapes: Mapping[str, tuple[int, int, int]]
     batch: int
+    pause: Pause | None = None
     _kept: dict[int, Batch] = field(default_factory=dict, repr=False)
+
+    def breathe(self) -> None:
+        """Let whoever waits for the device have it; KeyboardInterrupt from there ends the pass, its atoms kept."""
+        if self.pause is not None:
+            self.pause()
 
     def label_size(self, largest: int) -> tuple[int, int]:
         """Return (H, W) at which pixels are counted: the segmenter's own size, at most ``largest`` a side."""
@@ -116,11 +125,13 @@ class Forward:
             yield self._kept.pop(start) if start in self._kept else self._make(start, stop, size)
 
     def _make(self, start: int, stop: int, size: tuple[int, int]) -> Batch:
+        self.breathe()
         capture = self.generator.capture(self.samples.codes(start, stop), list(self.shapes))
         features = {name: f.detach().float().contiguous() for name, f in capture.features.items()}
         self._check_finite("the image", capture.images, start)
         for name, value in features.items():
             self._check_finite(f"layer {name!r}", value, start)
+        self.breathe()
         labels = self.segmenter(capture.images, self.samples.keys[start:stop])
         resized = resize_labels(labels, *size).cpu().contiguous().numpy()
         return Batch(start, self.samples.seeds[start:stop], capture.images.cpu(), features, resized)

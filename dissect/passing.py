@@ -130,11 +130,13 @@ class Pass:
 
 def count_atom(forward: Forward, accumulator: Accumulator, atom: int, progress: Progress | None) -> None:
     """Count one atom, some batches at a time, once the sample is labelled whose labels their last one meets."""
+    together = TOGETHER_BYTES if forward.pause is None else 0  # else whoever waits would wait for all of them
     waiting: list[Batch] = []
     first: Labels | None = None
     samples = len(accumulator.concept_area)
 
     def count(following: Labels) -> None:
+        forward.breathe()
         batch, step = joined(waiting), len(waiting[0].labels)
         waiting.clear()
         accumulator.add(batch.start, batch.images, batch.features, batch.labels, following, batch.seeds, step)
@@ -142,7 +144,7 @@ def count_atom(forward: Forward, accumulator: Accumulator, atom: int, progress: 
             progress(batch.start + len(batch.labels) - accumulator.first, samples)
 
     for batch in forward.batches(accumulator.plan, atom, accumulator.size):
-        if sum(one.bytes for one in waiting) + batch.bytes > TOGETHER_BYTES and waiting:
+        if sum(one.bytes for one in waiting) + batch.bytes > together and waiting:
             count(batch.labels[:1])
         first = batch.labels[:1] if first is None else first
         waiting.append(batch)
