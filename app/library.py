@@ -7,7 +7,7 @@ import re
 import threading
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass
-from functools import cached_property
+from functools import cached_property, lru_cache
 from pathlib import Path
 
 from dissect import Run
@@ -17,8 +17,10 @@ from segmodels.errors import unknown_name
 from .facts import sample_namer
 from .figures import category_colours
 from .masks import Pictures
-from .profiles import LayerProfile
+from .profiles import LayerProfile, Profile
+from .report import TOP_SAMPLES
 
+PROFILES_KEPT = 256  # of units, about 100 kB each
 UNFIT = re.compile(r"[^A-Za-z0-9._-]+")  # for an address that people read
 
 
@@ -47,7 +49,7 @@ class OpenRun:
     """A finished run with what pages ask for again and again, read once.
 
     Attributes:
-        slug: its name in addresses. run: the numbers. title: for people. folder: where its companions lie.
+        slug: its name in addresses. run: the numbers. unit: the profile of (layer, unit), kept for a while.
     """
 
     def __init__(self, slug: str, path: Path) -> None:
@@ -55,6 +57,7 @@ class OpenRun:
         self.stamp = _stamp(path)
         self.run = Run(path)
         self._layers: dict[str, LayerProfile] = {}
+        self.unit = lru_cache(maxsize=PROFILES_KEPT)(self._unit)
         self._lock = threading.Lock()
 
     @property
@@ -76,6 +79,13 @@ class OpenRun:
             if name not in self._layers:
                 self._layers[name] = LayerProfile(self.run, name)
             return self._layers[name]
+
+    def _unit(self, layer: str, unit: int) -> Profile:
+        """Return a unit's profile, its top samples included; GanatomyError if there is no such unit."""
+        profile = self.layer(layer)
+        if not 0 <= unit < profile.units:
+            raise GanatomyError(f"layer {layer!r} has units 0..{profile.units - 1}, got {unit}")
+        return next(profile.profiles([unit], TOP_SAMPLES))
 
     @property
     def layers(self) -> list[LayerProfile]:

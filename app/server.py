@@ -16,6 +16,7 @@ from flask import Response, send_from_directory
 
 from segmodels import GanatomyError
 
+from . import views
 from .context import Address, Context
 from .pages import PAGES
 from .pages.frame import bar, message
@@ -57,6 +58,7 @@ def build(context: Context, guard: Guard) -> Dash:
     for page in dict.fromkeys(PAGES.values()):
         page.register(app, context)
     _shared_files(app)
+    views.register(app.server, context)
     protect(app.server, guard, app.csp_hashes())
     return app
 

@@ -8,8 +8,16 @@ A ``GanatomyError`` from either becomes one line on the page. What only looks (p
 
 from types import ModuleType
 
-from . import jobs, run, runs
+from . import compare, concepts, jobs, run, runs, unit, units
 
-PAGES: dict[str, ModuleType] = {"": runs, "run": run, "jobs": jobs}
+PAGES: dict[str, ModuleType] = {
+    "": runs,
+    "run": run,
+    "units": units,
+    "unit": unit,
+    "concepts": concepts,
+    "compare": compare,
+    "jobs": jobs,
+}
 
 __all__ = ["PAGES"]

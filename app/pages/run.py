@@ -4,17 +4,17 @@ from __future__ import annotations
 
 import math
 
-from dash import Dash, dcc, html
+from dash import ClientsideFunction, Dash, Input, Output, State, html
 from dash.development.base_component import Component
 
 from dissect.agreement import ALPHA
 
 from ..context import Address, Context, link
 from ..facts import facts, number, percent
-from ..figures import Panel, units_per_concept
+from ..figures import Panel, Point, iou_against_chance, labelled_shares, units_per_concept
 from ..library import OpenRun
 from ..profiles import LayerProfile
-from .frame import page, section
+from .frame import chart, exports_of_chart, page, section
 
 
 def layout(context: Context, address: Address) -> Component:
@@ -22,12 +22,22 @@ def layout(context: Context, address: Address) -> Component:
     opened = context.library.get(address.parts[0] if address.parts else "")
     layers = opened.layers
     return page(
-        _head(opened, layers), _chart(opened, layers), _table(opened, layers), _facts(opened), title=opened.slug
+        _head(opened, layers),
+        _chart(opened, layers),
+        _against_chance(opened, layers),
+        _table(opened, layers),
+        _facts(opened),
+        title=opened.slug,
     )
 
 
 def register(app: Dash, context: Context) -> None:
-    """The page has no callbacks of its own."""
+    """A click into a chart leads to what was clicked."""
+    for name in ("run-chart", "run-agreement"):
+        app.clientside_callback(
+            ClientsideFunction("ganatomy", "chartClicked"), Output(name, "className"), Input(name, "clickData"),
+            State(f"{name}-links", "data"), prevent_initial_call=True,
+        )  # fmt: skip
 
 
 def _head(opened: OpenRun, layers: list[LayerProfile]) -> Component:
@@ -52,16 +62,40 @@ def _head(opened: OpenRun, layers: list[LayerProfile]) -> Component:
 
 def _chart(opened: OpenRun, layers: list[LayerProfile]) -> Component:
     panels = [Panel(layer.name, layer.units, layer.per_concept) for layer in layers]
-    figure = units_per_concept(panels, opened.run.concepts)
-    graph = dcc.Graph(
-        id="run-chart",
-        figure=figure,
-        config={"displayModeBar": False},
-        responsive=True,
-        style={"height": figure.layout.height},
+    links = {
+        f"{index},{c}": link(
+            "units", opened.slug, layer=layer.name, concept=opened.run.concepts[c].name, labelled="yes"
+        )
+        for index, layer in enumerate(layers)
+        for c in layer.per_concept
+    }
+    return section(
+        "Units per concept", chart("run-chart", units_per_concept(panels, opened.run.concepts), links),
+        note="Every bar counts the labelled units of one concept in one layer. Click a bar to see them.",
+        tools=exports_of_chart(),
+    )  # fmt: skip
+
+
+def _against_chance(opened: OpenRun, layers: list[LayerProfile]) -> Component:
+    shares = labelled_shares(
+        [layer.name for layer in layers], [layer.labelled / layer.units for layer in layers], ALPHA
     )
-    note = "Every bar counts the labelled units of one concept in one layer. Click a bar to see them."
-    return section("Units per concept", html.Div(graph, className="card chart"), note=note)
+    points = []
+    for layer in layers:
+        for unit in map(int, layer.label.nonzero()[0]):
+            c = layer.candidate(unit, int(layer.label[unit]))
+            href = link("unit", opened.slug, layer.name, unit)
+            text = f"{c.name}, {layer.name} · {unit}"
+            points.append(Point(c.chance_heldout, c.iou_heldout, opened.colours[c.category], text, href))
+    agreement = section(
+        "IoU against chance", chart("run-agreement", iou_against_chance(points)), tools=exports_of_chart(),
+        note="Every point is a labelled unit. On the dotted line it would be no better than chance.",
+    )  # fmt: skip
+    note = "Of units that have nothing to do with the concepts, at most the dashed share would be labelled."
+    return html.Div(
+        [section("Labelled share", chart("run-shares", shares), tools=exports_of_chart(), note=note), agreement],
+        className="two",
+    )
 
 
 def _table(opened: OpenRun, layers: list[LayerProfile]) -> Component:
