@@ -64,7 +64,7 @@ def read_notes(path: Path, run_id: str) -> Notes:
         raise GanatomyError(f"{path} has format version {content.get('version')}, this ganatomy reads {VERSION}")
     if content.get("run") != run_id:
         raise GanatomyError(
-            f"{path} belongs to another run ({content.get('run')}, this one is {run_id}); move it away to begin new ones"
+            f"{path} belongs to another run ({content.get('run')}, not {run_id}); move it away to begin new ones"
         )
     try:
         return {
