@@ -13,11 +13,14 @@ import dash_mantine_components as dmc
 from dash import ClientsideFunction, Dash, Input, Output, dcc, html, set_props
 from dash.development.base_component import Component
 from flask import Response, send_from_directory
+from waitress import create_server
+from waitress.server import BaseWSGIServer
 
 from segmodels import GanatomyError
 
 from . import views
 from .context import Address, Context
+from .library import Library
 from .pages import PAGES
 from .pages.frame import bar, message
 from .safety import BODY_BYTES, Guard, protect
@@ -61,6 +64,11 @@ def build(context: Context, guard: Guard) -> Dash:
     views.register(app.server, context)
     protect(app.server, guard, app.csp_hashes())
     return app
+
+
+def context_of(library: Library) -> Context:
+    """Return what the pages are given."""
+    return Context(library)
 
 
 def _shell() -> Component:
@@ -160,15 +168,18 @@ def listen(host: str, port: int | None) -> socket.socket:
     )
 
 
-def serve(app: Dash, listening: socket.socket) -> None:
-    """Answer until interrupted."""
-    from waitress import create_server
-
+def server_of(app: Dash, listening: socket.socket) -> BaseWSGIServer:
+    """Return the server that answers at a socket once its ``run`` is called; ``close`` ends it."""
     logging.getLogger("waitress.queue").setLevel(logging.ERROR)  # that requests wait is no news
-    server = create_server(
+    return create_server(
         app.server, sockets=[listening], threads=THREADS, ident=None, max_request_body_size=BODY_BYTES,
         clear_untrusted_proxy_headers=True,
     )  # fmt: skip
+
+
+def serve(app: Dash, listening: socket.socket) -> None:
+    """Answer until interrupted."""
+    server = server_of(app, listening)
     try:
         server.run()
     finally:

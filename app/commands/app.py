@@ -44,7 +44,6 @@ def serve_runs(
         GanatomyError: if not one of the files can be opened or watched, or the address cannot be had.
     """
     from .. import server  # Dash takes half a second to import: only who serves pays for it
-    from ..context import Context
     from ..library import Library
     from ..safety import guard, is_loopback
 
@@ -59,7 +58,7 @@ def serve_runs(
     address = f"http://{_in_address(host)}:{listening.getsockname()[1]}/"
     if watch.token is not None:
         address += f"?token={watch.token}"
-    dashboard = server.build(Context(library), watch)
+    dashboard = server.build(server.context_of(library), watch)
     out.print(f"dashboard   {address}", markup=False)
     if not is_loopback(host):
         remark(
