@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, field
-from typing import Any
 from urllib.parse import parse_qsl, quote, unquote
 
+from .engine import Engine
 from .library import Library
 
 
@@ -14,13 +14,11 @@ class Context:
     """Shared by all pages and all visitors.
 
     Attributes:
-        library: the runs. worker: jobs, one at a time. notes: tags and notes beside a run. live: images on demand.
+        library: the runs. engine: what acts on them.
     """
 
     library: Library
-    worker: Any = None
-    notes: Any = None
-    live: Any = None
+    engine: Engine
 
 
 @dataclass(frozen=True)

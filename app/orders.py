@@ -20,8 +20,9 @@ from segmodels.errors import unknown_name
 from segmodels.masks import MASKS_PREFIX
 
 from .library import Library
+from .reports import Report, State
 from .weights import Weights, inside_of
-from .worker import Desk, Report, State, Worker
+from .worker import Desk, Worker
 
 KIND = "dissect"
 SUFFIX = ".h5"

@@ -7,6 +7,7 @@ import logging
 import socket
 import sys
 import traceback
+from collections.abc import Iterable
 from pathlib import Path
 
 import dash_mantine_components as dmc
@@ -18,8 +19,9 @@ from waitress.server import BaseWSGIServer
 
 from segmodels import GanatomyError
 
-from . import views
+from . import rows, views
 from .context import Address, Context
+from .engine import Engine
 from .library import Library
 from .pages import PAGES
 from .pages.frame import bar, message
@@ -62,13 +64,14 @@ def build(context: Context, guard: Guard) -> Dash:
         page.register(app, context)
     _shared_files(app)
     views.register(app.server, context)
+    rows.register(app.server, context)
     protect(app.server, guard, app.csp_hashes())
     return app
 
 
-def context_of(library: Library) -> Context:
-    """Return what the pages are given."""
-    return Context(library)
+def context_of(library: Library, named: Iterable[str] = (), device: str = "cpu") -> Context:
+    """Return what the pages are given, its engine started; see :meth:`Engine.begin`."""
+    return Context(library, Engine.begin(library, named, device))
 
 
 def _shell() -> Component:

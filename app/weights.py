@@ -127,6 +127,14 @@ class Weights:
         files = [path.name for path in self.beside(folder) if path.is_file() and path.suffix]
         return list(dict.fromkeys([*self.named, *(entry.name for entry in catalog.entries()), *files]))
 
+    def is_here(self, typed: str, folder: Path) -> bool:
+        """Whether a generator that was typed into a page can be opened without fetching or asking anything."""
+        try:
+            source = self.source_of(typed, folder)
+        except GanatomyError:
+            return False
+        return _entry(source) is None or _is_here(source)
+
     def source_of(self, typed: str, folder: Path) -> str:
         """Return what to open for a generator that was typed into a page.
 

@@ -51,7 +51,8 @@ def second_file(planted_file):
 def serving(files, folder=None, host="127.0.0.1", watch=None):
     """Serve files in a thread; yields (address, Dash app)."""
     watch = watch or guard(host)
-    app = server.build(server.context_of(Library([Path(f) for f in files], folder)), watch)
+    context = server.context_of(Library([Path(f) for f in files], folder))
+    app = server.build(context, watch)
     listening = server.listen(host, 0)
     running = server.server_of(app, listening)
     thread = threading.Thread(target=running.run, daemon=True)
@@ -60,6 +61,7 @@ def serving(files, folder=None, host="127.0.0.1", watch=None):
         yield f"http://127.0.0.1:{listening.getsockname()[1]}", app
     finally:
         running.close()
+        context.engine.close()
 
 
 @pytest.fixture(scope="session")

@@ -12,8 +12,9 @@ import dissect
 import segmodels
 from app.library import Library
 from app.orders import Order, Orders, can_go_on
+from app.reports import State
 from app.weights import Weights
-from app.worker import FINISHED_KEPT, Cancelled, State, Superseded, Worker
+from app.worker import FINISHED_KEPT, Cancelled, Superseded, Worker
 from dissect import GanatomyError, forward
 from dissect.execute import run_job
 from dissect.job import Job

@@ -12,6 +12,7 @@ import typer
 from segmodels import GanatomyError
 
 from ..console import out, remark
+from .options import Device
 
 
 def app(
@@ -28,15 +29,23 @@ def app(
     folder: Annotated[
         Path | None, typer.Option(help="Where runs that are started from the browser go [beside the first file].")
     ] = None,
+    weights: Annotated[
+        list[str] | None,
+        typer.Option(help="A run's generator, where it is neither in the catalogue nor beside the run (repeatable)."),
+    ] = None,
+    device: Device = "cpu",
     show: Annotated[bool, typer.Option("--open", help="Open it in the browser of this machine.")] = False,
 ) -> None:
     """Look at dissections in the browser, until Ctrl-C."""
-    serve_runs(run_files or [], host=host, port=port, allowed=allow_host or [], folder=folder, show=show)
+    serve_runs(
+        run_files or [], host=host, port=port, allowed=allow_host or [], folder=folder, weights=weights or [],
+        device=device, show=show,
+    )  # fmt: skip
 
 
 def serve_runs(
     files: Sequence[Path], *, host: str = "127.0.0.1", port: int | None = None, allowed: Sequence[str] = (),
-    folder: Path | None = None, show: bool = False,
+    folder: Path | None = None, weights: Sequence[str] = (), device: str = "cpu", show: bool = False,
 ) -> None:  # fmt: skip
     """Serve the dashboard on some runs until interrupted.
 
@@ -58,7 +67,8 @@ def serve_runs(
     address = f"http://{_in_address(host)}:{listening.getsockname()[1]}/"
     if watch.token is not None:
         address += f"?token={watch.token}"
-    dashboard = server.build(server.context_of(library), watch)
+    context = server.context_of(library, weights, device)
+    dashboard = server.build(context, watch)
     out.print(f"dashboard   {address}", markup=False)
     if not is_loopback(host):
         remark(
@@ -68,7 +78,12 @@ def serve_runs(
     remark("Ctrl-C ends it.")
     if show:
         webbrowser.open(address)
-    server.serve(dashboard, listening)
+    try:
+        server.serve(dashboard, listening)
+    finally:
+        if context.engine.worker.busy:
+            remark("The job that runs writes down what it has…")
+        context.engine.close()
 
 
 def _in_address(host: str) -> str:

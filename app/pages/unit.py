@@ -32,7 +32,7 @@ def layout(context: Context, address: Address) -> Component:
     level = level_of(profile, address.query.get("level"))
     main = [
         _tops(opened, profile, level), _numbers(opened, profile, level), _table(opened, profile),
-        _bands(opened, profile), live_panel.panel(context, opened, layer, int(unit)),
+        _bands(opened, profile), live_panel.panel(context, opened, layer, int(unit), address.query),
     ]  # fmt: skip
     return page(
         _head(opened, profile),
