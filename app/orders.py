@@ -26,7 +26,7 @@ from .worker import Desk, Worker
 
 KIND = "dissect"
 SUFFIX = ".h5"
-ENDINGS = (SUFFIX, f"{SUFFIX}.partial")  # under which a name is taken
+ENDINGS = ("", ".partial")  # under which a name is taken
 NAME = re.compile(r"[^\W_][\w.+ -]{0,99}", re.ASCII)
 UNFIT = re.compile(r"[^A-Za-z0-9.+-]+")
 COMPANIONS = (".effects.h5", ".memory.h5")
@@ -81,9 +81,8 @@ class Orders:
         """Check an order, put it into the queue, and return the job's number; GanatomyError says what is wrong."""
         order = self.checked(order)
         title = f"{order.generator} by {order.segmenter}, {order.samples:,} samples"
-        for report in self.worker.reports():
-            if isinstance(report.details, Order) and report.details.out == order.out and not report.state.ended:
-                raise GanatomyError(f"{order.out} is being made already, by job {report.id}")
+        if (number := self._being_made().get(order.out)) is not None:
+            raise GanatomyError(f"{order.out} is being made already, by job {number}")
         return self.worker.submit(KIND, title, lambda desk: self._dissect(order, desk), details=order)
 
     def checked(self, order: Order) -> Order:
@@ -109,11 +108,18 @@ class Orders:
         return name
 
     def _free_name(self, order: Order) -> str:
+        """Return a name after generator and segmenter under which there is nothing, and nothing is being made."""
         stem = UNFIT.sub("-", f"{Path(order.generator).stem}-{order.segmenter.rsplit('/', 1)[-1]}").strip("-.+")[:80]
-        number = 1
-        while any((self.folder / f"{stem}{f'-{number}' * (number > 1)}{end}").exists() for end in ENDINGS):
+        number, name, promised = 1, f"{stem}{SUFFIX}", self._being_made()
+        while name in promised or any((self.folder / f"{name}{end}").exists() for end in ENDINGS):
             number += 1
-        return f"{stem}{f'-{number}' * (number > 1)}{SUFFIX}"
+            name = f"{stem}-{number}{SUFFIX}"
+        return name
+
+    def _being_made(self) -> dict[str, int]:
+        """Return the files that jobs are making or will make, with the jobs' numbers."""
+        reports = [report for report in self.worker.reports() if not report.state.ended]
+        return {report.details.out: report.id for report in reports if isinstance(report.details, Order)}
 
     def _segmenter(self, typed: str) -> str:
         """Return what to load for a segmenter that was typed into a page."""

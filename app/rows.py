@@ -23,7 +23,7 @@ from .worker import Superseded
 ROWS = ("before", "after", "difference", "where")
 SMALL_TILE, LARGE_TILE = 192, 256  # pixels a side, of images of up to 192 pixels and of larger ones
 QUALITY = 90
-GAIN = 2.0  # of differences: half of full scale is the brightest
+GAIN = 4.0  # of differences: a quarter of full scale is the brightest
 # From no difference to the largest: dark to light through violet and orange, so that it reads without colours too.
 RAMP = np.array([(13, 14, 20), (87, 24, 120), (214, 66, 78), (250, 160, 60), (252, 253, 190)], float)
 LONGEST_NAME = 40  # of a visitor's panel

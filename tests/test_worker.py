@@ -471,8 +471,13 @@ def test_one_file_is_not_made_twice_at_once(orders, worker, monkeypatch):
     first = orders.start(ORDER)
     with pytest.raises(GanatomyError, match="is being made already, by job 1"):
         orders.start(ORDER)
-    worker.cancel(first)
-    ended(worker, first)
+    assert orders.checked(Order("planted:5", "planted")).out == "planted-5-planted.h5"
+    unnamed = [orders.start(Order("planted:5", "planted", 20)) for _ in range(2)]
+    names = [worker.report(n).details.out for n in unnamed]
+    assert names == ["planted-5-planted.h5", "planted-5-planted-2.h5"]
+    for number in (first, *unnamed):
+        worker.cancel(number)
+        ended(worker, number)
 
 
 def test_the_layers_of_a_generator(orders):

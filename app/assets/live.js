@@ -106,6 +106,7 @@ window.dash_clientside = Object.assign({}, window.dash_clientside, {
       if (where && seeds !== undefined && percentage !== undefined) {
         const without = String(percentage / 100), text = (seeds || "").trim();
         live.address(text, without);
+        live.element("share").textContent = `${percentage}%`;
         live.show(where, text, without, level ?? -1);
       }
       return window.dash_clientside.no_update;

@@ -38,25 +38,36 @@ def layout(context: Context, address: Address) -> Component:
 def register(app: Dash, context: Context) -> None:
     """Start, watch, cancel, go on."""
 
+    # Looking and acting are apart: of two answers on their way to one callback, browsers drop the earlier.
+    @app.callback(Output("jobs-list", "children"), Input("jobs-poll", "n_intervals"), prevent_initial_call=True)
+    def _look(_polls: int) -> list[Component]:
+        return _queue(context)
+
     @app.callback(
-        Output("jobs-list", "children"), Output("order-says", "children"), Output("order-out", "value"),
-        Input("jobs-poll", "n_intervals"), Input("order-start", "n_clicks"),
-        Input({"type": "job", "act": ALL, "id": ALL}, "n_clicks"),
-        *(State(f"order-{name}", "value") for name in FIELDS),
+        Output("order-says", "children"), Output("order-out", "value"),
+        Output("jobs-list", "children", allow_duplicate=True),
+        Input("order-start", "n_clicks"), *(State(f"order-{name}", "value") for name in FIELDS),
         prevent_initial_call=True,
     )  # fmt: skip
-    def _act(_polls: int, _starts: int, _clicks: list[int | None], *values: Any) -> tuple[Any, Any, Any]:
-        says: Any = no_update
-        out: Any = no_update
+    def _start(_clicks: int, *values: Any) -> tuple[Any, Any, Any]:
         try:
-            if ctx.triggered_id == "order-start":
-                number = context.engine.orders.start(order_of(dict(zip(FIELDS, values, strict=True))))
-                says, out = f"job {number} is in the queue", ""
-            elif isinstance(ctx.triggered_id, dict) and ctx.triggered[0]["value"]:
-                says = _do(context, ctx.triggered_id["act"], int(ctx.triggered_id["id"]))
+            number = context.engine.orders.start(order_of(dict(zip(FIELDS, values, strict=True))))
         except GanatomyError as error:
-            says = html.Span(" ".join(str(error).split()), className="trouble")
-        return _queue(context), says, out
+            return _trouble(error), no_update, no_update
+        return f"job {number} is in the queue", "", _queue(context)
+
+    @app.callback(
+        Output("order-says", "children", allow_duplicate=True), Output("jobs-list", "children", allow_duplicate=True),
+        Input({"type": "job", "act": ALL, "id": ALL}, "n_clicks"), prevent_initial_call=True,
+    )  # fmt: skip
+    def _act(_clicks: list[int | None]) -> tuple[Any, Any]:
+        chosen = ctx.triggered_id
+        if not isinstance(chosen, dict) or not ctx.triggered[0]["value"]:  # a button that has just appeared
+            return no_update, no_update
+        try:
+            return _do(context, chosen["act"], int(chosen["id"])), _queue(context)
+        except GanatomyError as error:
+            return _trouble(error), no_update
 
     @app.callback(
         Output("order-layers", "data"), Output("order-layers", "value"), Output("order-layers", "placeholder"),
@@ -108,6 +119,10 @@ def _layers_of(context: Context, generator: str) -> tuple[list[str], list[str]]:
         return [], []  # what is wrong with it is said when it is started
 
 
+def _trouble(error: GanatomyError) -> Component:
+    return html.Span(" ".join(str(error).split()), className="trouble")
+
+
 def _form(context: Context) -> Component:
     orders = context.engine.orders
     generators, runs = orders.generators(), context.library.runs
@@ -116,15 +131,18 @@ def _form(context: Context) -> Component:
     fields = [
         dmc.Autocomplete(
             id="order-generator", label="Generator", description="of the catalogue, or a file in the folder",
-            data=generators, value=usual, debounce=400, className="broad", limit=20,
+            data=generators, value=usual, className="broad", limit=20,
         ),
         dmc.Autocomplete(
             id="order-segmenter", label="Segmenter", description="several are joined by +", data=segmenters,
             value="planted" if usual.startswith("planted") else segmenters[0], className="broad", limit=20,
         ),
-        dmc.MultiSelect(
-            id="order-layers", label="Layers", description="all in one pass", data=[], value=[], searchable=True,
-            hidePickedOptions=True, placeholder="as recommended", className="broad",
+        html.Div(
+            dmc.MultiSelect(
+                id="order-layers", label="Layers", description="all in one pass", data=[], value=[], searchable=True,
+                hidePickedOptions=True, placeholder="as recommended",
+            ),
+            className="broad",
         ),
         dmc.NumberInput(
             id="order-samples", label="Samples", description="images, one per seed", value=SAMPLES, min=4,
@@ -161,9 +179,9 @@ def _queue(context: Context) -> list[Component]:
 
 def _job(report: Report) -> Component:
     head = html.B([f"{report.id} · {report.title}", html.Span(report.state.value, className="state")])
-    lines = [html.Div(_line(report), className="line")]
+    lines = [html.Div(_line(report), className="told")]
     if report.error:
-        lines.append(html.Div(report.error, className="line trouble"))
+        lines.append(html.Div(report.error, className="told trouble"))
     return html.Div(
         [head, *lines, html.Div(_acts(report), className="acts")],
         className=f"job card pad {report.state.value}", id=f"job-{report.id}",

@@ -45,7 +45,8 @@ def panel(
                 id="live-without", value=_percentage(given.get("without")), min=0, max=100, step=1, updatemode="drag",
                 label=None, size="sm", w=260, thumbLabel="how much of the unit is taken away",
             ),
-            html.Span(id="live-says", className="num"),
+            html.Span(id="live-share", className="num"),
+            html.Span(id="live-says", className="trouble"),
         ],
         className="level",
     )  # fmt: skip
