@@ -46,7 +46,7 @@ const ganatomy = {
     if (!place) return;
     const found = ganatomy.sequence();
     place.replaceChildren();
-    document.querySelectorAll(".step").forEach((step) => {
+    document.querySelectorAll(".unit-head .step").forEach((step) => {
       const forward = step.dataset.key === "ArrowRight";
       if (!found) return;
       const path = found.paths[found.at + (forward ? 1 : -1)];

@@ -58,10 +58,10 @@ def serve_runs(
 
     library = Library(files, folder)
     runs, others = library.look()
+    if files and not runs and not any(other.unfinished for other in others):
+        raise GanatomyError("; ".join(other.message for other in others))
     for other in others:
         remark(f"ganatomy: {other.message}")
-    if files and not runs and not any(other.unfinished for other in others):
-        raise GanatomyError("none of the files can be shown")
     watch = guard(host, allowed)
     listening = server.listen(host, port)
     address = f"http://{_in_address(host)}:{listening.getsockname()[1]}/"
