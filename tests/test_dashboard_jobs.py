@@ -224,9 +224,10 @@ def test_with_and_without_a_unit(home, visitors):  # noqa: F811
     until(lambda: shown(page, "after") == half)
     assert page.inner_text("#live-share") == "40%"
     page.focus("#unit-level [role=slider]")
-    page.keyboard.press("ArrowLeft")
-    lower = expected(unit, range(6), 0.4, "where", level[at - 1])
-    until(lambda: shown(page, "where") == lower)
+    page.keyboard.press("End")
+    highest = expected(unit, range(6), 0.4, "where", level[-1])
+    assert highest != expected(unit, range(6), 0.4, "where", level[at])
+    until(lambda: shown(page, "where") == highest)
     page.evaluate("document.activeElement.blur()")
     page.keyboard.press("Shift+ArrowRight")
     later = expected(unit, range(6, 12), 0.4, "after")
