@@ -12,6 +12,12 @@
 ``masks``           where a unit is on, drawn on pictures
 ``folders``         report folders, whole or not at all
 ``preview``         a picture of what a segmenter sees
+``engine``          what acts in the dashboard: the rooms below, put together
+``worker``          the one thread that owns the device: jobs, and requests between their steps (``reports``)
+``orders``          dissections that are started from the browser
+``weights``         finding the generator that a run was made of
+``live``            images of any seeds with and without units (``rows``: as rows of pictures, by address)
+``notes``           writing tags and notes beside a run
 ==================  ==================================================================
 """
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import base64
+import io
 import json
 import re
 from collections.abc import Callable, Collection
@@ -17,12 +18,12 @@ from segmodels import GanatomyError
 from .context import Context
 from .facts import percent
 from .live import MOST_SEEDS, Bytes, Shown
-from .masks import jpeg, spotlight, strip
+from .masks import spotlight, strip
 from .worker import Superseded
 
 ROWS = ("before", "after", "difference", "where")
-SMALL_TILE, LARGE_TILE = 192, 256  # pixels a side, of images of up to 192 pixels and of larger ones
-QUALITY = 90
+LARGEST_TILE, OUTLINED_TILE = 256, 192  # pixels a side of an image at most; at least, where it is outlined
+QUALITY = 92
 GAIN = 4.0  # of differences: a quarter of full scale is the brightest
 # From no difference to the largest: dark to light through violet and orange, so that it reads without colours too.
 RAMP = np.array([(13, 14, 20), (87, 24, 120), (214, 66, 78), (250, 160, 60), (252, 253, 190)], float)
@@ -71,14 +72,18 @@ def draw_row(shown: Shown, row: str) -> bytes:
 
 
 def _encode(images: Bytes, masks: NDArray[np.bool_] | None = None) -> bytes:
+    """Small images go as they are, and browsers enlarge them; only the outline of masks needs more pixels."""
     side = images.shape[1]
-    tile = SMALL_TILE if side <= SMALL_TILE else LARGE_TILE
-    how = Image.Resampling.BICUBIC if tile >= side else Image.Resampling.BOX
-    tiles = np.stack([np.asarray(Image.fromarray(image).resize((tile, tile), how)) for image in images])
+    tile = min(side, LARGEST_TILE) if masks is None else min(max(side, OUTLINED_TILE), LARGEST_TILE)
+    if tile != side:
+        how = Image.Resampling.BICUBIC if tile > side else Image.Resampling.BOX
+        images = np.stack([np.asarray(Image.fromarray(image).resize((tile, tile), how)) for image in images])
     if masks is not None:
         nearest = np.arange(tile) * side // tile
-        tiles = spotlight(tiles, masks[:, nearest][:, :, nearest])
-    return jpeg(strip(tiles), QUALITY)
+        images = spotlight(images, masks[:, nearest][:, :, nearest])
+    out = io.BytesIO()
+    strip(images).save(out, "JPEG", quality=QUALITY, subsampling=0)
+    return out.getvalue()
 
 
 def answer(shown: Shown, rows: Collection[str], name_of: Callable[[int], str]) -> dict[str, object]:

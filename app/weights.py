@@ -120,7 +120,7 @@ class Weights:
             found = sorted(folder.iterdir())
         except OSError:
             return []
-        return [path for path in found if path.suffix.lower() not in NOT_WEIGHTS and not path.name.startswith(".")]
+        return [path for path in found if not (path.suffix.lower() in NOT_WEIGHTS or _is_ours(path.name))]
 
     def choices(self, folder: Path) -> list[str]:
         """Return what a dissection may be started of: the catalogue, what was named, and files in a folder by name."""
@@ -160,6 +160,10 @@ def inside_of(folder: Path, name: str) -> Path | None:
         return path if name and path != home and path.is_relative_to(home) and path.exists() else None
     except (OSError, ValueError, RuntimeError):  # a NUL inside, too long, a loop of links
         return None
+
+
+def _is_ours(name: str) -> bool:
+    return name.startswith(".") or name.endswith((".cache.npz", ".partial"))
 
 
 def _entry(name: str) -> catalog.Entry | None:

@@ -14,6 +14,7 @@ import torch
 import dissect
 import segmodels
 from app.live import MOST_SEEDS, Kept, Live, Studio
+from app.rows import RAMP, heat, parse_seeds
 from app.weights import Weights, inside_of
 from app.worker import Superseded, Worker
 from dissect import GanatomyError
@@ -176,6 +177,38 @@ def test_a_late_turn_is_dropped(made, live):
     with pytest.raises(Superseded):
         live.unit(made, "layer1", 0, [0], 0.4, 0.0, "panel", 6)
     live.unit(made, "layer1", 0, [0], 0.4, 0.0, "another panel", 6)
+
+
+@pytest.mark.parametrize(
+    ("text", "seeds"),
+    [
+        ("0:6", [0, 1, 2, 3, 4, 5]), ("3-5", [3, 4, 5]), ("7", [7]), (" 1, 5;9  2 ", [1, 5, 9, 2]),
+        ("0:2,4294967295", [0, 1, 2**32 - 1]),
+        ("", None), ("-1", None), ("a", None), ("3:3", None), ("5:3", None), ("1:2:3", None), ("0:13", None),
+        ("0:7,0:7", None), ("1.5", None), ("٣", None), ("99999999999", None), ("0:9999999999", None),
+    ],
+)  # fmt: skip
+def test_seeds_as_people_type_them(text, seeds):
+    if seeds is not None:
+        assert parse_seeds(text) == seeds
+        return
+    with pytest.raises(GanatomyError) as caught:
+        parse_seeds(text)
+    assert "\n" not in str(caught.value)
+
+
+def test_differences_as_colours():
+    before = np.full((1, 2, 2, 3), 100, np.uint8)
+    after = before.copy()
+    after[0, 0, 1, 2] = 164  # a quarter of full scale, in one channel
+    after[0, 1, 0] = 99
+    after[0, 1, 1] = 255
+    colours = heat(before, after)[0]
+    assert (colours[0, 0] == RAMP[0]).all(), "no difference is the darkest"
+    assert (colours[0, 1] == RAMP[-1]).all()
+    assert (colours[1, 1] == RAMP[-1]).all(), "more is not brighter"
+    light = colours.astype(int).sum(-1)
+    assert light[0, 0] < light[1, 0] < light[0, 1]
 
 
 # Weights

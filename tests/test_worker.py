@@ -457,7 +457,10 @@ def test_what_a_page_may_not_ask_for(orders, worker, tmp_path_factory, order, wo
 def test_names_of_files_inside_the_folder(orders):
     (orders.folder / "mine.pkl").write_bytes(b"x")
     (orders.folder / "drawn").mkdir()
+    (orders.folder / "run.cache.npz").touch()
+    (orders.folder / "run.h5").touch()
     assert "mine.pkl" in orders.generators()
+    assert not {"run.cache.npz", "run.h5"} & set(orders.generators())
     assert orders.weights.source_of(" mine.pkl ", orders.folder) == str((orders.folder / "mine.pkl").resolve())
     assert orders._segmenter("masks:drawn+colors") == f"masks:{(orders.folder / 'drawn').resolve()}+colors"
     made = orders.checked(Order("planted:5", "colors"))
