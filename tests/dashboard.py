@@ -28,7 +28,7 @@ FLAGS = [
 ]
 ONLY_HERE = "--host-resolver-rules=MAP * ~NOTFOUND, EXCLUDE 127.0.0.1"
 LAYERS = ["layer1", "layer3"]
-PATIENCE = 20_000  # milliseconds
+PATIENCE = 60_000  # milliseconds
 
 
 @pytest.fixture(scope="session")
@@ -134,4 +134,4 @@ def visitors(chromium):
     troubles = [text for _, visitor in opened for text in visitor.troubles]
     for context, _ in opened:
         context.close()
-    assert not troubles
+    assert not troubles, troubles

@@ -4,6 +4,7 @@ import csv
 import io
 import json
 import time
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -18,7 +19,8 @@ from app.views import tops_strip
 PAGES = [
     "/", "/run/planted", "/units/planted", "/units/planted?layer=layer1&labelled=yes&sort=d.asc&q=circle",
     "/unit/planted/layer1/3", "/unit/planted/layer3/63?level=4", "/concepts/planted", "/concepts/planted/circle",
-    "/compare/planted", "/compare/planted?layer=layer1&with=planted&layer2=layer3&by=r", "/jobs", "/nowhere",
+    "/concepts/planted/square", "/compare/planted", "/compare/planted?layer=layer1&with=planted&layer2=layer3&by=r",
+    "/jobs", "/nowhere",
     "/unit/planted/layer1/64", "/unit/planted/layer1/x", "/unit/planted", "/run/absent", "/concepts/planted/nothing",
 ]  # fmt: skip
 
@@ -54,7 +56,8 @@ def shown_units(visitor):
         tuple(pair)
         for pair in visitor.page.evaluate(
             """() => { const found = [];
-            dash_ag_grid.getApi("units-grid").forEachNodeAfterFilterAndSort((n) => found.push([n.data.layer, n.data.unit]));
+            const api = dash_ag_grid.getApi("units-grid");
+            api.forEachNodeAfterFilterAndSort((n) => found.push([n.data.layer, n.data.unit]));
             return found; }"""
         )
     ]
@@ -242,7 +245,7 @@ def test_rapid_moves_of_the_slider_end_on_the_last(site, visitors, opened, how):
     visitor.until("(l) => (document.querySelector('#tops').dataset.shown || '').includes('/' + l + '.jpg')", str(level))
     page.wait_for_timeout(500)
     assert_first_tile_is(visitor, opened, "layer1", unit, level)
-    data = page.inner_text("#unit-histogram .strong")
+    data = page.text_content("#unit-histogram .strong")
     assert data.removeprefix("on above ") in page.inner_text("#unit-says")
     assert visitor.path().endswith(f"level={level}")
 
@@ -253,14 +256,14 @@ def test_rapid_moves_of_the_slider_end_on_the_last(site, visitors, opened, how):
 def test_from_a_concept_to_a_unit_and_back(site, visitors, opened):  # noqa: F811
     visitor = visitors(site).visit("/concepts/planted")
     page = visitor.page
-    page.click("main a.badge >> text=circle")
-    visitor.until("location.pathname === '/concepts/planted/circle'")
+    page.click("main a.badge >> text=square")
+    visitor.until("location.pathname === '/concepts/planted/square'")
     visitor.settle()
-    circle = opened.run.concept_index("circle")
+    square = opened.run.concept_index("square")
     ranked = [
-        int(u) for u in opened.run.layer("layer1").units("circle", top=64) if opened.layer("layer1").label[u] == circle
+        int(u) for u in opened.run.layer("layer1").units("square", top=64) if opened.layer("layer1").label[u] == square
     ]
-    first = page.locator("section:has(h2:text('layer1')) a.unit-link").first
+    first = page.locator("section:has(h2:has-text('layer1')) a.unit-link").first
     assert first.get_attribute("href") == link("unit", "planted", "layer1", ranked[0])
     first.scroll_into_view_if_needed()
     visitor.until("(a) => a.querySelector('img').naturalWidth > 0", first.element_handle())
@@ -269,12 +272,12 @@ def test_from_a_concept_to_a_unit_and_back(site, visitors, opened):  # noqa: F81
     page.keyboard.press("Enter")
     visitor.until("(p) => location.pathname === p", link("unit", "planted", "layer1", ranked[0]))
     visitor.settle("#tops")
-    assert "circle in layer1" in page.inner_text("#unit-back")
+    assert "square in layer1" in page.inner_text("#unit-back")
     page.go_back()
-    visitor.until("location.pathname === '/concepts/planted/circle'")
+    visitor.until("location.pathname === '/concepts/planted/square'")
     visitor.settle("#concept-area")
-    assert page.inner_text("h1").strip() == "circle"
-    assert page.title().startswith("circle")
+    assert page.inner_text("h1").strip() == "square"
+    assert page.title().startswith("square")
 
 
 # -- the grid ------------------------------------------------------------------------------------------------------
@@ -285,10 +288,8 @@ def test_a_view_is_its_address(site, visitors, opened):  # noqa: F811
     page = visitor.page
     grid_ready(visitor)
     page.fill("#units-search", "red")
-    page.locator(".ag-header-cell[col-id=iou]").click()
-    number = page.locator(".ag-floating-filter[aria-colindex] input[type=number]").nth(1)
-    page.locator(".ag-header-cell[col-id=iou] ~ *").first.wait_for()
-    number.fill("0.05")
+    page.click(".ag-header-cell[col-id=iou][role=columnheader]")
+    page.fill(".ag-floating-filter[col-id=iou] input", "0.05")
     visitor.until("() => location.search.includes('q=red') && location.search.includes('f=')")
     visitor.page.wait_for_timeout(400)
     kept = shown_units(visitor)
@@ -351,9 +352,10 @@ def test_a_bar_leads_to_its_units(site, visitors, opened):  # noqa: F811
 @pytest.mark.parametrize("form", ["svg", "pdf"])
 def test_figures_are_saved(site, visitors, form):  # noqa: F811
     visitor = visitors(site).visit("/run/planted")
+    visitor.page.wait_for_selector("#run-chart .main-svg")
     with visitor.page.expect_download() as download:
         visitor.page.click(f"section:has(#run-chart) [data-export={form}]")
-    data = open(download.value.path(), "rb").read()
+    data = Path(download.value.path()).read_bytes()
     assert download.value.suggested_filename == f"units-per-concept.{form}"
     assert data.startswith(b"<svg" if form == "svg" else b"%PDF")
     assert len(data) > 2000
@@ -361,7 +363,7 @@ def test_figures_are_saved(site, visitors, form):  # noqa: F811
     visitor.until("() => document.querySelector('[data-follows]').href.includes('level=7')")
     with visitor.page.expect_download() as download:
         visitor.page.click(f"a[href*='histogram.{form}']")
-    data = open(download.value.path(), "rb").read()
+    data = Path(download.value.path()).read_bytes()
     assert data.startswith(b"<svg" if form == "svg" else b"%PDF")
 
 

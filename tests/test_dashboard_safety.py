@@ -148,7 +148,8 @@ def test_headers_are_on_every_answer():
     ["/style/../server.py", "/style/..%2fserver.py", "/style/%2e%2e/server.py", "/style/report.html",
      "/style/unit.html", "/assets/../server.py", "/assets/%2e%2e/server.py", "/assets/..%2f..%2fpyproject.toml",
      "/assets//etc/passwd", "/sample/../../etc/passwd/1.jpg", "/sample/%2e%2e%2fplanted/1.jpg",
-     "/thumb/planted/..%2f..%2flayer1/1.jpg", "/units/..%2fplanted.csv", "/drawing/planted/layer1/1/..%2fx.svg", "/thumb/planted/layer1%2ftop/1.jpg"],
+     "/thumb/planted/..%2f..%2flayer1/1.jpg", "/units/..%2fplanted.csv", "/drawing/planted/layer1/1/..%2fx.svg",
+     "/thumb/planted/layer1%2ftop/1.jpg"],
 )  # fmt: skip
 def test_no_path_leads_out(path, planted_file):  # noqa: F811
     web, _ = client([planted_file])

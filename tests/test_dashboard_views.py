@@ -98,7 +98,7 @@ def test_pictures_may_be_kept_only_under_the_runs_id(opened, web):
     ("path", "words"),
     [("/thumb/planted/layer1/64.jpg", "units 0..63"), ("/thumb/planted/layer9/1.jpg", "unknown layer"),
      ("/thumb/other/layer1/1.jpg", "unknown run"), ("/tops/planted/layer1/1/48.jpg", "between 0 and 47"),
-     ("/sample/planted/999999.jpg", "no picture of sample"), ("/drawing/planted/layer1/1/what.svg", "histogram or bars"),
+     ("/sample/planted/999999.jpg", "no picture of sample"), ("/drawing/planted/layer1/1/a.svg", "histogram or bars"),
      ("/units/other.csv", "unknown run"), ("/bands/planted/layer1/1/999.jpg", "")],
 )  # fmt: skip
 def test_what_is_not_there_is_a_line(path, words, web):

@@ -109,6 +109,7 @@ const ganatomy = {
   async saveChart(button) {
     const section = button.closest("section");
     const chart = section.querySelector(".js-plotly-plot");
+    if (!chart) return;
     const title = section.querySelector("h2").textContent.trim().toLowerCase().replace(/[^\p{L}\p{N}]+/gu, "-");
     const { width, height } = chart.getBoundingClientRect();
     const url = await Plotly.toImage(chart, { format: "svg", width: Math.round(width), height: Math.round(height) });
