@@ -3,10 +3,9 @@
     python benchmarks/dashboard.py [run.h5] [--threads 2]
 
 "server": from the arrival of a request to its last byte, the page's pictures included, each unit for the first time.
-"browser": from the first request until the grid can be used, in Chromium on the same machine, where there is one; CPU
-time is there that of the page's main thread.
-Without a run, one of 1,024 planted units is made. Else CPU time is that of this process, so that a busy machine does not
-hide what the work is.
+"browser": from the first request until the grid can be used, in Chromium on the same machine; its CPU time is that of
+the page's main thread, else it is that of this process, so that a busy machine does not hide what the work is.
+Without a run, one of 1,024 planted units is made.
 """
 
 from __future__ import annotations

@@ -316,3 +316,8 @@ def test_a_taken_port_is_named():
     held.close()
     with pytest.raises(GanatomyError, match="cannot listen|no such address"):
         server.listen("203.0.113.7", 0)
+
+
+def test_other_commands_do_not_wait_for_the_dashboard():
+    code = "import app.cli, sys; sys.exit(bool({'dash', 'flask', 'waitress', 'reportlab', 'lxml'} & set(sys.modules)))"
+    assert subprocess.run([sys.executable, "-c", code], check=False).returncode == 0

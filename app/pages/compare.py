@@ -182,7 +182,7 @@ def _table(a: OpenRun, layer: str, b: OpenRun, second: str, found: list[Pair], a
     rows.sort(key=lambda row: (order.index(row["changeKey"]) in (0, 4), -abs(row["dd"] or 0)))
     tops = any(pair.tops for pair in found)
     columns: list[dict[str, Any]] = [
-        {"field": "change", "headerName": "label", "width": 130, "cellRenderer": "Change"},
+        {"field": "change", "headerName": "label", "width": 146, "cellRenderer": "Change"},
         *_side("a", _titles(a, layer, b, second)[0]),
         *_side("b", _titles(a, layer, b, second)[1]),
         {"field": "dd", "headerName": "ΔIoU", "width": 84, **NUMBER},
