@@ -141,6 +141,7 @@ def labelled_shares(names: Sequence[str], shares: Sequence[float], chance: float
     layout = _plain_layout(300) | {
         "xaxis": _axis("", type="category", showgrid=False),
         "yaxis": _axis("units labelled", range=[0, 1], tickformat=".0%"), "bargap": 0.45,
+        "margin": {"l": 58, "r": 14, "t": 30, "b": 46},
     }  # fmt: skip
     figure = go.Figure(layout=layout)
     hover = "<b>%{x}</b><br>%{y:.1%} labelled<extra></extra>"
@@ -148,8 +149,8 @@ def labelled_shares(names: Sequence[str], shares: Sequence[float], chance: float
     figure.add_bar(x=names, y=list(shares), marker={"color": PALETTE[0]}, hovertemplate=hover)
     figure.add_hline(y=chance, line={"color": CHANCE, "width": 1.5, "dash": "dash"})
     figure.add_annotation(
-        text=f"by chance at most {chance:.0%}", x=1, xref="paper", xanchor="right", y=chance, yanchor="bottom",
-        showarrow=False, font={"size": 11.5},
+        text=f"dashed: by chance, at most {chance:.0%}", x=1, xref="paper", xanchor="right", y=1, yref="paper",
+        yanchor="bottom", showarrow=False, font={"size": 11.5},
     )  # fmt: skip
     return figure
 

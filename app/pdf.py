@@ -132,4 +132,5 @@ def _style(text: str) -> str:
     """Return the declarations that say how a shape is painted; fonts are ours."""
     pairs = [part.split(":", 1) for part in text.split(";") if ":" in part]
     known = [(name.strip(), value.strip()) for name, value in pairs if name.strip() in TAKEN - {"style"}]
-    return "; ".join(f"{name}: {value}" for name, value in known)
+    # svglib knows the opacity of a fill, not that of a shape.
+    return "; ".join(f"{'fill-opacity' if name == 'opacity' else name}: {value}" for name, value in known)

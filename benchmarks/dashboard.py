@@ -109,7 +109,8 @@ def in_browser(address: str, opened: OpenRun, chromium: str, flags: list[str]) -
         def usable(action: Callable[[], object]) -> tuple[float, float]:
             wall, cpu = time.perf_counter(), main_thread()
             action()
-            tab.wait_for_function(USABLE)
+            while not tab.evaluate(USABLE):
+                tab.wait_for_timeout(5)
             return 1e3 * (time.perf_counter() - wall), 1e3 * (main_thread() - cpu)
 
         found = []

@@ -4,6 +4,7 @@ import contextlib
 import os
 import shutil
 import threading
+import time
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -91,15 +92,18 @@ class Visitor:
 
     def settle(self, wait="main"):
         self.page.wait_for_selector(wait)
-        self.page.wait_for_function("!document.querySelector('[data-dash-is-loading]')")
+        self.until("() => !document.querySelector('[data-dash-is-loading]')")
         self.page.wait_for_load_state("networkidle")
 
     def path(self):
         return self.page.evaluate("location.pathname + location.search")
 
     def until(self, expression, argument=None):
-        """Wait until an expression is true in the page."""
-        self.page.wait_for_function(expression, arg=argument)
+        """Wait until an expression is true in the page. The page's own policy forbids it to poll by itself."""
+        end = time.monotonic() + PATIENCE / 1000
+        while not self.page.evaluate(expression, argument):
+            assert time.monotonic() < end, f"waited in vain for {expression}, {argument}"
+            self.page.wait_for_timeout(50)
 
 
 @pytest.fixture
