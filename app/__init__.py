@@ -11,7 +11,21 @@
 ``drawings``        the small SVG pictures of a unit's page
 ``masks``           where a unit is on, drawn on pictures
 ``folders``         report folders, whole or not at all
+``facts``           a run in words, numbers as people read them
+``pdf``             figures as files: SVG on its own, SVG as PDF
+``server``          the dashboard: the app with its pages, behind ``safety``
+``safety``          who may talk to it
+``library``         the runs that it has open (``context``: what its pages are given; ``bands``: examples of a unit)
+``pages/``          its pages, a module each; ``assets/`` what they need in the browser
+``views``           pictures, drawings and tables by address
+``comparing``       two layers side by side
 ``preview``         a picture of what a segmenter sees
+``engine``          what acts in the dashboard: the rooms below, put together
+``worker``          the one thread that owns the device: jobs, and requests between their steps (``reports``)
+``orders``          dissections that are started from the browser
+``weights``         finding the generator that a run was made of
+``live``            images of any seeds with and without units (``rows``: as rows of pictures, by address)
+``notes``           writing tags and notes beside a run
 ==================  ==================================================================
 """
 

@@ -16,6 +16,7 @@ from dissect.checkpoint import GanatomyWarning
 from dissect.disk import FULL
 from dissect.manifest import ganatomy_version
 
+from .commands import app as dashboard
 from .commands import cache, demo, dissect, generators, report, segmenters, units, verify
 from .console import out, remark
 
@@ -37,6 +38,7 @@ app.command("merge")(dissect.merge)
 app.command("units")(units.units)
 app.command("report")(report.report)
 app.command("export")(generators.export)
+app.command("app")(dashboard.app)
 app.command("verify")(verify.verify)
 app.command("demo")(demo.demo)
 

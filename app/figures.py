@@ -19,6 +19,9 @@ SIDE_BY_SIDE = {3: 12, 2: 18}  # panels in a row, if they have no more concepts 
 BETWEEN = 0.06  # of the width, between two
 MANY = 30  # concepts; names of more stand upright
 NAME_LENGTH = 18  # characters of a name that fit below a bar
+FONTS = 'system-ui, -apple-system, "Segoe UI", Roboto, "Helvetica Neue", Arial, sans-serif'
+CHANCE = "#8b8f98"  # lines that say what chance gives
+AREA_BINS = 40
 LEAST_WIDTH, BAR = 640, 13  # pixels: of a chart, and of a bar whose name can be read
 
 
@@ -111,15 +114,117 @@ def _add_panel(
 
 
 def _layout(height: int) -> dict[str, Any]:
-    clear = "rgba(0,0,0,0)"
-    return {
-        "height": height, "margin": {"l": 56, "r": 12, "t": TOP, "b": BOTTOM}, "paper_bgcolor": clear,
-        "plot_bgcolor": clear, "bargap": 0.25, "barmode": "stack", "font": {"size": 12.5},
+    return _plain_layout(height) | {
+        "margin": {"l": 56, "r": 12, "t": TOP, "b": BOTTOM}, "bargap": 0.25, "barmode": "stack", "showlegend": True,
         "legend": {
             "orientation": "h", "x": 1, "xanchor": "right", "yref": "container", "y": 1, "yanchor": "top",
             "itemclick": False, "itemdoubleclick": False, "traceorder": "normal",
         },
     }  # fmt: skip
+
+
+def _plain_layout(height: int) -> dict[str, Any]:
+    clear = "rgba(0,0,0,0)"
+    return {
+        "template": "none", "height": height, "paper_bgcolor": clear, "plot_bgcolor": clear,
+        "font": {"size": 12.5, "family": FONTS}, "hovermode": "closest",
+        "margin": {"l": 58, "r": 14, "t": 16, "b": 46}, "showlegend": False,
+    }  # fmt: skip
+
+
+def _axis(title: str, **more: Any) -> dict[str, Any]:
+    return {"title": {"text": title, "standoff": 8}, "zeroline": False, "fixedrange": True, "nticks": 6, **more}
+
+
+def labelled_shares(names: Sequence[str], shares: Sequence[float], chance: float) -> go.Figure:
+    """Return bars of the share of units that are labelled, a layer each, with the share that chance gives at most."""
+    layout = _plain_layout(300) | {
+        "xaxis": _axis("", type="category", showgrid=False),
+        "yaxis": _axis("units labelled", range=[0, 1], tickformat=".0%"), "bargap": 0.45,
+        "margin": {"l": 58, "r": 14, "t": 30, "b": 46},
+    }  # fmt: skip
+    figure = go.Figure(layout=layout)
+    hover = "<b>%{x}</b><br>%{y:.1%} labelled<extra></extra>"
+    names = [_plain(name) for name in names]
+    figure.add_bar(x=names, y=list(shares), marker={"color": PALETTE[0]}, hovertemplate=hover)
+    figure.add_hline(y=chance, line={"color": CHANCE, "width": 1.5, "dash": "dash"})
+    figure.add_annotation(
+        text=f"dashed: by chance, at most {chance:.0%}", x=1, xref="paper", xanchor="right", y=1, yref="paper",
+        yanchor="bottom", showarrow=False, font={"size": 11.5},
+    )  # fmt: skip
+    return figure
+
+
+@dataclass(frozen=True)
+class Point:
+    """A unit in a scatter: where, which colour, what is said of it, and the address of its page."""
+
+    x: float
+    y: float
+    colour: str
+    text: str
+    href: str
+
+
+def iou_against_chance(points: Sequence[Point]) -> go.Figure:
+    """Return labelled units by the IoU that chance gives (x) and the one they have (y), both on held-out samples."""
+    return _scatter(points, "IoU by chance", "IoU", 300)
+
+
+def iou_of_pairs(points: Sequence[Point], x: str, y: str) -> go.Figure:
+    """Return matched units by their IoU in one run (x) and the other (y)."""
+    return _scatter(points, f"IoU in {x}", f"IoU in {y}", 380)
+
+
+def _scatter(points: Sequence[Point], x: str, y: str, height: int) -> go.Figure:
+    most = 1.05 * max([0.1, *(max(p.x, p.y) for p in points)])
+    layout = _plain_layout(height) | {
+        "xaxis": _axis(_plain(x), range=[0, most]), "yaxis": _axis(_plain(y), range=[0, most]),
+    }  # fmt: skip
+    figure = go.Figure(layout=layout)
+    figure.add_shape(type="line", x0=0, y0=0, x1=most, y1=most, line={"color": CHANCE, "width": 1, "dash": "dot"})
+    figure.add_scatter(
+        x=[p.x for p in points], y=[p.y for p in points], mode="markers",
+        marker={"color": [p.colour for p in points], "size": 7, "opacity": 0.75, "line": {"width": 0}},
+        text=[_plain(p.text) for p in points], customdata=[p.href for p in points],
+        hovertemplate="%{text}<br>%{y:.3f} against %{x:.3f}<extra></extra>",
+    )  # fmt: skip
+    return figure
+
+
+def area_histogram(shares: Sequence[float], colour: str) -> go.Figure:
+    """Return how many samples have how much of a concept: shares of the picture, [N], in 40 bins."""
+    layout = _plain_layout(260) | {
+        "xaxis": _axis("share of the picture", ticksuffix="%", showgrid=False, rangemode="tozero"),
+        "yaxis": _axis("samples"), "bargap": 0.06,
+    }  # fmt: skip
+    percents = [100 * share for share in shares]
+    most = max([*percents, 1e-6])
+    figure = go.Figure(layout=layout)
+    figure.add_histogram(
+        x=percents, xbins={"start": 0, "end": most * (1 + 1e-9), "size": most / AREA_BINS},
+        marker={"color": colour}, hovertemplate="%{x}<br>%{y} samples<extra></extra>",
+    )  # fmt: skip
+    return figure
+
+
+def concepts_side_by_side(
+    names: Sequence[str], first: Sequence[int], second: Sequence[int], titles: tuple[str, str]
+) -> go.Figure:
+    """Return how many units are labelled with each concept in two layers, two bars a concept."""
+    layout = _plain_layout(380) | {
+        "xaxis": _axis("", type="category", showgrid=False, tickangle=-45, nticks=None), "yaxis": _axis("units"),
+        "margin": {"l": 58, "r": 14, "t": 34, "b": 96}, "barmode": "group", "bargap": 0.3, "showlegend": True,
+        "legend": {"orientation": "h", "x": 1, "xanchor": "right", "y": 1.02, "yanchor": "bottom", "itemclick": False},
+    }  # fmt: skip
+    figure = go.Figure(layout=layout)
+    for title, counts, colour in zip(titles, (first, second), PALETTE[:2], strict=True):
+        hover = "<b>%{x}</b><br>%{y} units<extra></extra>"
+        figure.add_bar(
+            x=[_plain(_shortened(n)) for n in names], y=list(counts), name=_plain(title),
+            marker={"color": colour}, hovertemplate=hover,
+        )  # fmt: skip
+    return figure
 
 
 def least_width(panels: Sequence[Panel]) -> int:

@@ -13,10 +13,8 @@
 from __future__ import annotations
 
 import json
-import math
 import shutil
 from collections.abc import Callable
-from datetime import datetime
 from itertools import pairwise
 from pathlib import Path
 from typing import Any
@@ -29,8 +27,8 @@ from dissect import Run
 from dissect.agreement import ALPHA, FLOOR
 from segmodels import GanatomyError
 
-from .console import human_seconds
 from .drawings import activation_histogram, concept_bars, short
+from .facts import facts, number, percent, sample_namer
 from .figures import Panel, category_colours, least_width, units_per_concept
 from .folders import file_names, replacing
 from .masks import Pictures, above, jpeg, spotlight, strip, thumbnail
@@ -42,7 +40,6 @@ ASSETS = ("report.css", "report.js", "favicon.svg")
 TOP_SAMPLES = 12
 SMALL_TILES, SMALL_HEIGHT = 5, 72  # pictures of a unit in lists
 CLEAREST = 12  # units on the index
-NO_VALUE = "–"
 
 Progress = Callable[[int, int], None]
 
@@ -79,7 +76,7 @@ class _Report:
         self._colours = category_colours(run.concepts)
         self._encoded = dict(run.thumbnails())
         self._pictures = Pictures(self._encoded)
-        self._files = run.reader.read("samples/file").tolist() if "samples/file" in run.reader else None
+        self._name_of = sample_namer(run)
         self._used: set[int] = set()
         self._env = self._environment()
 
@@ -123,7 +120,7 @@ class _Report:
         self._page(
             f"units/{self._slugs[layer.name]}/{profile.unit}.html", "unit.html",
             layer=layer, profile=profile, best=best, pages=pages,
-            samples=[(seed, self._sample_name(seed), float(v)) for seed, v in zip(seeds, tops.values, strict=True)],
+            samples=[(seed, self._name_of(seed), float(v)) for seed, v in zip(seeds, tops.values, strict=True)],
             smaller=examples.maps.shape[1:] if examples and examples.maps.shape[1:] != tops.maps.shape[1:] else None,
             bands=self._bands(examples) if examples is not None else [],
             pooled=None if tops.maps.shape[1:] == (layer.height, layer.width) else tops.maps.shape[1:],
@@ -155,7 +152,7 @@ class _Report:
         }
         self._page(
             "index.html", "index.html", layers=self._layers, chart=htmlsafe_json_dumps(chart),
-            chart_size=(least_width(panels), figure.layout.height), facts=self._facts(), clearest=self._clearest(),
+            chart_size=(least_width(panels), figure.layout.height), facts=facts(self._run), clearest=self._clearest(),
             per_concept=self._best_per_concept(),
             labelled=sum(layer.labelled for layer in self._layers), units=sum(layer.units for layer in self._layers),
             concepts={c for layer in self._layers for c in layer.per_concept}, judged=int(self._run.judged.sum()),
@@ -204,45 +201,23 @@ class _Report:
         rows = [(*row, counts[c]) for c, row in best.items()]
         return sorted(rows, key=lambda row: (order.index(row[2].category), -row[2].difference))
 
-    def _facts(self) -> list[tuple[str, str]]:
-        manifest = self._run.manifest
-        generator, samples = manifest["generator"], manifest["samples"]
-        versions = ", ".join(f"{name} {version}" for name, version in manifest["versions"].items())
-        created = datetime.fromisoformat(self._run.created)
-        height, width = manifest["labels"]
-        return [
-            ("Generator", f"{generator['name']}, {generator['family']}, {generator['resolution']} px"),
-            ("Fingerprint", str(generator["fingerprint"] or NO_VALUE)[:16]),
-            ("Segmenter", f"{manifest['segmenter']['name']}, {len(self._run.concepts) - 1} concepts"),
-            ("Samples", _samples(samples)),
-            ("Counted at", f"{width} × {height} pixels, {manifest['levels']['count']} levels per unit"),
-            ("Made", f"{created:%Y-%m-%d %H:%M} UTC in {human_seconds(self._run.seconds)} on {manifest['device']}"),
-            ("Versions", versions),
-            ("Run", self._run.id),
-        ]
-
     def _bands(self, examples: Examples) -> list[tuple[str, list[tuple[int, int, str, float, float]]]]:
         """Return each band's share and its (place in the strip, seed, name, maximum, quantile), the highest first."""
         rows = list(zip(examples.bands, examples.seeds, examples.values, examples.quantiles, strict=True))
         return [
             (f"{100 * low:.0f}–{100 * high:.0f}%", [
-                (i, int(seed), self._sample_name(int(seed)), float(value), float(quantile))
+                (i, int(seed), self._name_of(int(seed)), float(value), float(quantile))
                 for i, (of, seed, value, quantile) in enumerate(rows) if of == band
             ])
             for band, (low, high) in reversed(list(enumerate(examples.shares)))
         ]  # fmt: skip
-
-    def _sample_name(self, seed: int) -> str:
-        if self._files is not None:
-            return str(self._files[seed])
-        return f"sample {seed}" if "codes_sha256" in self._run.manifest["samples"] else f"seed {seed}"
 
     def _environment(self) -> jinja2.Environment:
         env = jinja2.Environment(
             loader=jinja2.FileSystemLoader(TEMPLATES), autoescape=True, undefined=jinja2.StrictUndefined,
             trim_blocks=True, lstrip_blocks=True,
         )  # fmt: skip
-        env.filters |= {"number": _number, "percent": _percent, "short": short}
+        env.filters |= {"number": number, "percent": percent, "short": short}
         generator = self._run.manifest["generator"]["name"]
         height, width = self._pictures.height, self._pictures.width
         tiles = min(SMALL_TILES, self._run.manifest["top"])
@@ -268,30 +243,3 @@ class _Neighbours:
 
     def after(self, unit: int) -> int | None:
         return self._after.get(unit)
-
-
-def _samples(samples: dict[str, Any]) -> str:
-    count = f"{samples['count']:,}"
-    if "pictures_sha256" in samples:
-        return f"{count} pictures"
-    if "codes_sha256" in samples:
-        what = f"{count} given latents"
-    elif "seeds" in samples:
-        what = f"{count}, seeds {samples['seeds'][0]} to {samples['seeds'][1] - 1}"
-    else:
-        what = f"{count}, chosen seeds"
-    return what if samples["truncation"] == 1.0 else f"{what}, truncation {samples['truncation']:g}"
-
-
-def _number(value: float | None, digits: int = 3, sign: bool = False) -> str:
-    """Format a number with fixed digits and a true minus sign; NaN, infinite and None are a dash."""
-    if value is None or not math.isfinite(value):
-        return NO_VALUE
-    text = f"{round(value, digits) + 0.0:{'+' if sign else ''}.{digits}f}"  # adding 0.0 makes -0.0 positive
-    return text.replace("-", "−")
-
-
-def _percent(share: float) -> str:
-    """Format a share: 12%, 1.2%, 0.12%."""
-    percent = 100 * share
-    return f"{percent:.0f}%" if percent >= 10 else f"{percent:.2g}%"

@@ -26,7 +26,7 @@ Data flows one way::
 ``store``           the HDF5 files
 ``interrupts``      when Ctrl-C has to wait
 ``agreement``       counts -> IoU, chance, error bars, labels: pure functions
-``results``         a finished run, read only (``derived``: its tables, cached)
+``results``         a finished run, read only (``derived``: its tables, cached; ``notes``: what people say of units)
 ``verify``          whether a file is sound
 ==================  ====================================================================================
 """

@@ -70,10 +70,10 @@ def _seconds_per_sample(job: Job) -> float:
             len(job.segmenter.concepts), size, job.keep, False, job.threads, job.generator.device,
         )  # fmt: skip
         try:
-            count_atom(forward.batches(trial, range(1), size), accumulator, 0, job.batch, None)  # compiles the kernel
+            count_atom(forward, forward.batches(trial, range(1), size), accumulator, 0, None)  # compiles the kernel
             accumulator.next = 0
             began = time.monotonic()
-            count_atom(forward.batches(trial, range(1), size), accumulator, 0, job.batch, None)
+            count_atom(forward, forward.batches(trial, range(1), size), accumulator, 0, None)
             return (time.monotonic() - began) / count
         finally:
             accumulator.close()

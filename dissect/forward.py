@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 import collections.abc
-from collections.abc import Iterable, Iterator, Mapping, Sequence
-from contextlib import AbstractContextManager, nullcontext
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from contextlib import AbstractContextManager, closing, nullcontext
 from dataclasses import dataclass, field
 from itertools import takewhile
 from threading import Lock
@@ -29,6 +29,8 @@ from .samples import Samples
 KEPT_BYTES = 128 << 20  # of the pilot's batches
 
 Batches: TypeAlias = "collections.abc.Generator[Batch, None, None]"
+
+Pause = Callable[[], None]
 
 
 @dataclass(frozen=True, eq=False)
@@ -75,6 +77,7 @@ class Forward:
         generators: the generator, and replicas of it that make other batches at the same time.
         shapes: layer -> (U, h, w), the layers to capture.
         batch: samples in one forward pass; threads: for the levels.
+        pause: called before every batch is taken and before it is counted: whoever waits for the device may have it there.
     """
 
     generators: Sequence[Generator]
@@ -83,6 +86,7 @@ class Forward:
     shapes: Mapping[str, tuple[int, int, int]]
     batch: int
     threads: int
+    pause: Pause | None = None
     _kept: dict[int, Batch] = field(default_factory=dict, repr=False)
     _segmenting: AbstractContextManager = field(default_factory=Lock, repr=False)
 
@@ -90,6 +94,11 @@ class Forward:
     def device(self) -> torch.device:
         """Where the features are."""
         return self.generators[0].device
+
+    def breathe(self) -> None:
+        """Let whoever waits for the device have it; KeyboardInterrupt from there ends the pass, its atoms kept."""
+        if self.pause is not None:
+            self.pause()
 
     def label_size(self, largest: int) -> tuple[int, int]:
         """Return (H, W) at which pixels are counted: the segmenter's own size, at most ``largest`` a side."""
@@ -111,14 +120,16 @@ class Forward:
         axes = {n: (taps(s[1], size[0]), taps(s[2], size[1])) for n, s in self.shapes.items()}
         room = KEPT_BYTES
         first = takewhile(lambda b: b[0] < count, self._bounds(plan, range(plan.atoms)))
-        for batch in self._made(first, size):
-            room -= batch.bytes
-            if room >= 0:
-                self._kept[batch.start] = batch
-            for name, features in batch.features.items():
-                for index in range(min(len(features), count - batch.start)):
-                    out = values[name][:, batch.start + index]
-                    read_sample(features[index].cpu().numpy(), *axes[name], pixels, out)
+        with closing(self._made(first, size)) as batches:
+            for batch in batches:
+                self.breathe()
+                room -= batch.bytes
+                if room >= 0:
+                    self._kept[batch.start] = batch
+                for name, features in batch.features.items():
+                    for index in range(min(len(features), count - batch.start)):
+                        out = values[name][:, batch.start + index]
+                        read_sample(features[index].cpu().numpy(), *axes[name], pixels, out)
         return {n: order_statistics(v.reshape(len(v), -1), tail_fractions(), self.threads) for n, v in values.items()}
 
     def batches(self, plan: Plan, atoms: range, size: tuple[int, int]) -> Batches:

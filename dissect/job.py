@@ -16,7 +16,7 @@ from segmodels import GanatomyError, Segmenter
 
 from .exactness import division
 from .examples import described
-from .forward import Forward
+from .forward import Forward, Pause
 from .generators import Generator
 from .levels import LEVELS, TAIL_FIRST, TAIL_LAST, check_given, coarse_indices, pilot_samples
 from .manifest import Manifest, versions
@@ -31,7 +31,12 @@ TOP = 16
 
 
 class Job:
-    """A dissection that is about to run. Making one checks everything that can be checked beforehand."""
+    """A dissection that is about to run. Making one checks everything that can be checked beforehand.
+
+    ``pause`` is called before every batch is taken and before it is counted: there the device may do something else for a moment, and there
+    a KeyboardInterrupt ends the pass as Ctrl-C does. With it every batch is counted by itself, which takes 3% longer.
+    The other arguments are those of :func:`dissect.run`.
+    """
 
     def __init__(
         self,
@@ -48,6 +53,7 @@ class Job:
         top: int = TOP,
         maxima: bool = False,
         memory: float | None = None,
+        pause: Pause | None = None,
     ) -> None:
         for name, value in (("batch", batch), ("threads", threads), ("count_size", count_size), ("top", top)):
             if value is not None and (not isinstance(value, (int, np.integer)) or value < 1):
@@ -77,6 +83,7 @@ class Job:
         )
         self.threads = int(threads or 0) or torch.get_num_threads()
         self.memory = memory
+        self.pause = pause
         self.out = out
 
     @property
@@ -98,7 +105,7 @@ class Job:
     def forward(self, layers: Sequence[str] | None = None) -> Forward:
         """Return the generating and segmenting side for some layers (default: all), at the current batch size."""
         shapes = {name: self.shapes[name] for name in layers or self.shapes}
-        return Forward(self._generators, self.segmenter, self.samples, shapes, self.batch, self.threads)
+        return Forward(self._generators, self.segmenter, self.samples, shapes, self.batch, self.threads, self.pause)
 
     @property
     def threads_each(self) -> int:

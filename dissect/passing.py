@@ -98,7 +98,7 @@ class Pass:
         try:
             with closing(self.forward.batches(self.plan, accumulator.left, self.size)) as batches:
                 for atom in accumulator.left:
-                    count_atom(batches, accumulator, atom, self.forward.batch, progress)
+                    count_atom(self.forward, batches, accumulator, atom, progress)
                     now = time.monotonic()
                     self._report(accumulator, before + now - began)
                     # An atom later might be too late.
@@ -132,26 +132,31 @@ class Pass:
 
 
 def count_atom(
-    batches: Iterator[Batch], accumulator: Accumulator, atom: int, step: int, progress: Progress | None
+    forward: Forward, batches: Iterator[Batch], accumulator: Accumulator, atom: int, progress: Progress | None
 ) -> None:
     """Count one atom, some batches at a time, once the sample is labelled whose labels their last one meets.
 
     Args:
-        batches: those of this atom, ``step`` samples each, and of others after it.
+        batches: those of ``forward``, from this atom's first on.
     """
+    together = TOGETHER_BYTES if forward.pause is None else 0  # else whoever waits would wait for all of them
     waiting: list[Batch] = []
     first: Labels | None = None
     samples = len(accumulator.concept_area)
 
     def count(following: Labels) -> None:
+        forward.breathe()
         batch = joined(waiting)
         waiting.clear()
-        accumulator.add(batch.start, batch.pictures, batch.features, batch.labels, following, batch.seeds, step)
+        accumulator.add(
+            batch.start, batch.pictures, batch.features, batch.labels, following, batch.seeds, forward.batch
+        )
         if progress is not None:
             progress(batch.start + len(batch.labels) - accumulator.first, samples)
 
-    for batch in islice(batches, len(list(accumulator.plan.batches(atom, step)))):
-        if sum(one.bytes for one in waiting) + batch.bytes > TOGETHER_BYTES and waiting:
+    for batch in islice(batches, len(list(accumulator.plan.batches(atom, forward.batch)))):
+        forward.breathe()
+        if sum(one.bytes for one in waiting) + batch.bytes > together and waiting:
             count(batch.labels[:1])
         first = batch.labels[:1] if first is None else first
         waiting.append(batch)

@@ -19,6 +19,7 @@ from .agreement import HeldOut, Tally
 from .derived import TableCache, derive
 from .examples import BANDS, NAMES, Band, Example
 from .manifest import Manifest
+from .notes import Notes, notes_path, read_notes
 from .store import Reader
 
 Float64 = NDArray[np.float64]
@@ -335,6 +336,14 @@ class Run:
     def table(self) -> list[dict[str, Any]]:
         """Return one row per unit of every layer: its best concept, labelled or not, with all numbers."""
         return [self.layer(name).row(unit) for name in self.layers for unit in range(self.layer(name).units_count)]
+
+    def notes(self) -> Notes:
+        """Return the tags and notes that people gave to units, by (layer, unit), as they are now.
+
+        Raises:
+            GanatomyError: if ``run.notes.json`` is damaged or another run's.
+        """
+        return read_notes(notes_path(self.path), self.id)
 
     def thumbnails(self) -> Iterator[tuple[int, bytes]]:
         """Yield (seed, encoded image) of every sample that is a top sample or an example of some unit."""

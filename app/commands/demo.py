@@ -1,4 +1,4 @@
-"""``ganatomy demo``: a real generator from download to report, in one command."""
+"""``ganatomy demo``: a real generator from download to dashboard, in one command."""
 
 from __future__ import annotations
 
@@ -13,6 +13,7 @@ from dissect import GanatomyError, Generator, Run
 
 from ..console import columns_of, human_seconds, out, print_table, progress
 from ..report import report
+from .app import serve_runs
 
 REAL, SEGMENTER = "digiface-dcgan64", "face-parts+colors"
 PLANTED = "planted:0"
@@ -23,10 +24,10 @@ def demo(
     folder: Annotated[Path, typer.Option(help="Where the run and the report go.")] = Path("demo"),
     samples: Annotated[int, typer.Option(help="How many images.")] = 1000,
     serve: Annotated[
-        bool, typer.Option("--serve/--no-serve", help="Accepted; the dashboard is not part of it yet.")
+        bool, typer.Option("--serve/--no-serve", help="Serve the dashboard on the run at the end, until Ctrl-C.")
     ] = True,
 ) -> None:
-    """Fetch a real generator, dissect it, and write the report."""
+    """Fetch a real generator, dissect it, write the report, and show it in the browser."""
     generator, segmenter, note = _choose()
     out.print(note or f"{generator.name}: a real generator of {generator.resolution} px images", markup=False)
     folder.mkdir(parents=True, exist_ok=True)
@@ -43,6 +44,8 @@ def demo(
     out.print(f"report      {index.resolve()}", markup=False)
     if note:
         out.print(note, markup=False)
+    if serve:
+        serve_runs([run.path])
 
 
 def _choose() -> tuple[Generator, segmodels.Segmenter, str | None]:

@@ -1,0 +1,331 @@
+// What the browser does itself: moving between pages, keys, pictures that follow a slider, the grid's view in the address.
+"use strict";
+
+const ganatomy = {
+  // Go to an address of the dashboard without loading the page anew.
+  visit(href) {
+    const target = new URL(href, location.href);
+    if (target.href === location.href) return;
+    history.pushState({}, "", target.href);
+    dispatchEvent(new CustomEvent("_dashprivate_pushstate"));
+    scrollTo(0, 0);
+  },
+
+  // -- the order in which units are walked through: that of the list in which one was clicked ------------------------
+
+  remember(anchor) {
+    const path = anchor.pathname;
+    if (!path.startsWith("/unit/")) return;
+    const grid = anchor.closest("#units-grid"), list = anchor.closest("[data-sequence]");
+    if (!grid && !list) return;
+    const paths = [];
+    let name = "this view";
+    if (grid) {
+      dash_ag_grid.getApi("units-grid").forEachNodeAfterFilterAndSort((node) => paths.push(node.data.href));
+    } else {
+      list.querySelectorAll("a.unit-link").forEach((link) => paths.push(link.pathname));
+      name = list.dataset.sequence;
+    }
+    const plain = paths.map((one) => new URL(one, location.href).pathname);
+    sessionStorage.setItem("ganatomy-sequence", JSON.stringify({ paths: plain, from: location.pathname + location.search, name }));
+  },
+
+  sequence() {
+    try {
+      const kept = JSON.parse(sessionStorage.getItem("ganatomy-sequence"));
+      const at = kept.paths.indexOf(location.pathname);
+      return at < 0 ? null : { ...kept, at };
+    } catch {
+      return null;
+    }
+  },
+
+  // Lead "previous" and "next" of a unit's page through the list that it was opened from.
+  steps() {
+    const place = document.getElementById("unit-place");
+    if (!place) return;
+    const found = ganatomy.sequence();
+    place.replaceChildren();
+    document.querySelectorAll(".unit-head .step").forEach((step) => {
+      const forward = step.dataset.key === "ArrowRight";
+      if (!found) return;
+      const path = found.paths[found.at + (forward ? 1 : -1)];
+      step.hidden = !path;
+      if (!path) return;
+      step.href = path;
+      const [layer, unit] = path.split("/").slice(-2).map(decodeURIComponent);
+      const other = layer === decodeURIComponent(location.pathname.split("/").at(-2)) ? unit : `${layer} · ${unit}`;
+      step.textContent = forward ? `${other} ›` : `‹ ${other}`;
+    });
+    if (!found) return;
+    const back = document.createElement("a");
+    back.href = found.from;
+    back.textContent = `${found.at + 1} of ${found.paths.length} in ${found.name}`;
+    back.id = "unit-back";
+    place.append(back);
+  },
+
+  // -- drawings and pictures -------------------------------------------------------------------------------------------
+
+  // Put the drawing that each holder names into it. Only the last one asked for is shown, whatever comes when.
+  async draw(holder) {
+    const wanted = holder.dataset.svg;
+    if (holder.drawn === wanted) return;
+    holder.drawn = wanted;
+    try {
+      const answer = await fetch(wanted);
+      const text = await answer.text();
+      if (holder.drawn === wanted && answer.ok) holder.innerHTML = text;
+    } catch { /* the server has ended: what is shown stays */ }
+  },
+
+  drawings() {
+    document.querySelectorAll("[data-svg]").forEach(ganatomy.draw);
+  },
+
+  // Show an image in the elements of a holder once it is here; only the last one asked for is shown.
+  async swap(holder, address) {
+    if (!holder || holder.wanted === address) return;
+    holder.wanted = address;
+    const image = new Image();
+    image.src = address;
+    try { await image.decode(); } catch { return; }
+    if (holder.wanted !== address) return;
+    holder.querySelectorAll("img.masked").forEach((one) => { one.src = address; });
+    holder.dataset.shown = address;
+  },
+
+  // -- saving ------------------------------------------------------------------------------------------------------------
+
+  save(blob, name) {
+    const link = document.createElement("a");
+    link.href = URL.createObjectURL(blob);
+    link.download = name;
+    link.dataset.plain = "";
+    link.click();
+    setTimeout(() => URL.revokeObjectURL(link.href), 10000);
+  },
+
+  async saveChart(button) {
+    const section = button.closest("section");
+    const chart = section.querySelector(".js-plotly-plot");
+    if (!chart) return;
+    const title = section.querySelector("h2").textContent.trim().toLowerCase().replace(/[^\p{L}\p{N}]+/gu, "-");
+    const { width, height } = chart.getBoundingClientRect();
+    const url = await Plotly.toImage(chart, { format: "svg", width: Math.round(width), height: Math.round(height) });
+    const svg = decodeURIComponent(url.slice(url.indexOf(",") + 1));
+    if (button.dataset.export === "svg") {
+      ganatomy.save(new Blob([svg], { type: "image/svg+xml" }), `${title}.svg`);
+      return;
+    }
+    const answer = await fetch("/pdf", { method: "POST", body: svg, headers: { "Content-Type": "image/svg+xml" } });
+    if (answer.ok) ganatomy.save(await answer.blob(), `${title}.pdf`);
+    else button.title = await answer.text();
+  },
+};
+
+addEventListener("click", (event) => {
+  const button = event.target.closest && event.target.closest("[data-export]");
+  if (button) ganatomy.saveChart(button);
+  if (event.defaultPrevented || event.button) return;
+  const anchor = event.target.closest && event.target.closest("a[href]");
+  if (!anchor || anchor.dataset.plain !== undefined || anchor.origin !== location.origin) return;
+  ganatomy.remember(anchor);
+  if (event.ctrlKey || event.metaKey || event.shiftKey || event.altKey) return;
+  if (anchor.target || anchor.hasAttribute("download") || anchor.getAttribute("href").startsWith("#")) return;
+  event.preventDefault();
+  ganatomy.visit(anchor.href);
+});
+
+// An element with data-key is clicked by that key, unless the key belongs to what has the focus.
+const KEEPS_KEYS = "input:not([type=checkbox]), textarea, select, [contenteditable=true], [role=slider], [role=gridcell], [role=listbox], [role=radiogroup]";
+addEventListener("keydown", (event) => {
+  if (event.altKey || event.ctrlKey || event.metaKey || event.defaultPrevented) return;
+  if (event.target.closest && event.target.closest(KEEPS_KEYS)) return;
+  const wanted = document.querySelector(`[data-key="${CSS.escape(event.key)}"]:not([hidden])`);
+  if (!wanted) return;
+  event.preventDefault();
+  wanted.click();
+});
+
+addEventListener("change", (event) => {
+  if (event.target.id === "unit-whole") {
+    document.getElementById("tops").classList.toggle("unmasked", event.target.checked);
+  }
+});
+
+// -- the grid of units -------------------------------------------------------------------------------------------------
+
+const EXACT = ["layer", "concept", "labelled"];
+const units = {
+  grid: () => {
+    try { return dash_ag_grid.getApi("units-grid"); } catch { return undefined; }
+  },
+
+  exact: (model, name) => {
+    const filter = model[name];
+    return filter && filter.type === "equals" && typeof filter.filter === "string" ? filter.filter : "";
+  },
+
+  // The address that shows what the grid shows.
+  address(api, search) {
+    const query = new URLSearchParams();
+    const rest = { ...api.getFilterModel() };
+    for (const name of EXACT) {
+      const value = units.exact(rest, name);
+      if (value) {
+        query.set(name, value);
+        delete rest[name];
+      }
+    }
+    if (search) query.set("q", search);
+    const sorted = api.getColumnState().filter((c) => c.sort).sort((a, b) => a.sortIndex - b.sortIndex)[0];
+    if (sorted) query.set("sort", `${sorted.colId}.${sorted.sort}`);
+    if (Object.keys(rest).length) query.set("f", JSON.stringify(rest));
+    const text = query.toString();
+    return location.pathname + (text ? `?${text}` : "");
+  },
+};
+
+const none = () => window.dash_clientside.no_update;
+
+window.dash_clientside = Object.assign({}, window.dash_clientside, {
+  ganatomy: {
+    // After a page has been put in place.
+    arrived() {
+      requestAnimationFrame(() => {
+        const main = document.querySelector("main");
+        const title = main && main.dataset.title;
+        document.title = title ? `${title} · ganatomy` : "ganatomy";
+        ganatomy.drawings();
+        ganatomy.steps();
+      });
+      return none();
+    },
+
+    go(href) {
+      if (href) ganatomy.visit(href);
+      return none();
+    },
+
+    // A click into a chart leads to what the point stands for.
+    chartClicked(click, links) {
+      if (!click) return none();
+      const given = click.points[0].customdata;
+      const href = typeof given === "string" ? given : given && links && links[given.join(",")];
+      if (href) ganatomy.visit(href);
+      return none();
+    },
+
+    unitLevel(level, data) {
+      if (level === undefined || level === null || !data) return none();
+      ganatomy.swap(document.getElementById("tops"), `${data.tops}/${level}.jpg?v=${data.v}`);
+      ganatomy.swap(document.getElementById("bands"), `${data.bands}/${level}.jpg?v=${data.v}`);
+      const histogram = document.getElementById("unit-histogram");
+      if (histogram) {
+        histogram.dataset.svg = `${data.drawing}/histogram.svg?bare=1&level=${level}&v=${data.v}`;
+        ganatomy.draw(histogram);
+      }
+      document.querySelectorAll("[data-follows]").forEach((link) => {
+        link.href = `${link.pathname}?level=${level}`;
+      });
+      document.querySelectorAll("[data-iou]").forEach((cell) => {
+        cell.textContent = data.iou[level][Number(cell.dataset.iou)];
+      });
+      const query = new URLSearchParams(location.search);
+      if (level === data.threshold) query.delete("level");
+      else query.set("level", level);
+      const text = query.toString();
+      history.replaceState(history.state, "", location.pathname + (text ? `?${text}` : "") + location.hash);
+      const inside = data.inside ? `, ${data.inside[level]} of ${data.concept}` : "";
+      return `activation > ${data.levels[level]} · on in ${data.on[level]} of all pixels${inside}`;
+    },
+
+    // A control was moved: the grid filters accordingly.
+    unitsControls(layer, concept, labelled, search) {
+      const api = units.grid();
+      if (!api) return none();
+      const model = { ...api.getFilterModel() };
+      const wanted = { layer: layer || "", concept: concept || "", labelled: labelled ? "yes" : "" };
+      let changed = false;
+      for (const name of EXACT) {
+        if (units.exact(model, name) === wanted[name]) continue;
+        changed = true;
+        if (wanted[name]) model[name] = { filterType: "text", type: "equals", filter: wanted[name] };
+        else delete model[name];
+      }
+      api.setGridOption("quickFilterText", search || "");
+      if (changed) api.setFilterModel(model);
+      units.search = search || "";
+      history.replaceState(history.state, "", units.address(api, units.search));
+      return none();
+    },
+
+    // The grid shows something else: the address, the count and the controls follow.
+    unitsChanged(_rows, _filters, _columns, view) {
+      const api = units.grid();
+      if (!api || !location.pathname.startsWith("/units/")) return none();
+      if (units.view !== view) {
+        units.view = view;
+        units.search = view.q;
+      }
+      const model = api.getFilterModel();
+      history.replaceState(history.state, "", units.address(api, units.search));
+      window.dash_clientside.set_props("units-layer", { value: units.exact(model, "layer") });
+      window.dash_clientside.set_props("units-concept", { value: units.exact(model, "concept") || null });
+      window.dash_clientside.set_props("units-labelled", { checked: units.exact(model, "labelled") === "yes" });
+      let all = 0;
+      api.forEachNode(() => { all += 1; });
+      const shown = api.getDisplayedRowCount();
+      return shown === all ? `${all} units` : `${shown} of ${all} units`;
+    },
+
+    // A choice on the page of comparisons leads to its address.
+    compare(a, layer, b, layer2, by) {
+      const now = new URLSearchParams(location.search);
+      const run = decodeURIComponent(location.pathname.split("/")[2] || "");
+      const query = new URLSearchParams();
+      if (a === run && layer) query.set("layer", layer);
+      if (b) query.set("with", b);
+      if (b === (now.get("with") || b) && layer2) query.set("layer2", layer2);
+      if (by) query.set("by", by);
+      ganatomy.visit(`/compare/${encodeURIComponent(a)}?${query}`);
+      return none();
+    },
+
+    unitsCsv(clicks) {
+      const api = units.grid();
+      if (!clicks || !api) return none();
+      const keys = ["layer", "unit", "concept", "category", "labelled", "iou", "chance", "d", "stderr", "ap", "tags", "note"];
+      const run = location.pathname.split("/")[2];
+      api.exportDataAsCsv({ fileName: `${decodeURIComponent(run)}-units.csv`, columnKeys: keys });
+      return none();
+    },
+  },
+});
+
+// -- cells of grids ----------------------------------------------------------------------------------------------------
+
+const cells = (window.dashAgGridComponentFunctions = window.dashAgGridComponentFunctions || {});
+const element = (...parts) => React.createElement(...parts);
+
+// Grids of pairs have two units a row: their fields begin with the side.
+const of = (data, side, name) => (side ? data[side + name[0].toUpperCase() + name.slice(1)] : data[name]);
+
+cells.Strip = ({ value, data, side }) => element("a", { href: of(data, side, "href"), className: "strip", tabIndex: -1 },
+  element("img", { src: value, loading: "lazy", decoding: "async", alt: "" }));
+
+cells.UnitLink = ({ value, data, side }) => element("a", { href: of(data, side, "href"), className: "num" }, value);
+
+cells.ConceptBadge = ({ value, data, side }) => value
+  ? element("a", { href: of(data, side, "conceptHref"), className: of(data, side, "labelled") === "yes" ? "badge" : "badge faint",
+    style: { "--c": of(data, side, "colour") } }, value)
+  : null;
+
+cells.Change = ({ value, data }) => element("span", { className: "badge", style: { "--c": data.changeColour } }, value);
+
+cells.Number = ({ value }) => {
+  if (value === null || value === undefined) return element("span", { className: "quiet" }, "–");
+  if (Number.isInteger(value)) return String(value);
+  return value.toFixed(3).replace("-", "−");
+};

@@ -1,0 +1,47 @@
+"""What every page of the dashboard is given: the open runs, and the rooms that act on them."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from urllib.parse import parse_qsl, quote, unquote
+
+from .engine import Engine
+from .library import Library
+
+
+@dataclass(frozen=True)
+class Context:
+    """Shared by all pages and all visitors.
+
+    Attributes:
+        library: the runs. engine: what acts on them.
+    """
+
+    library: Library
+    engine: Engine
+
+
+@dataclass(frozen=True)
+class Address:
+    """Where a visitor is: ``/unit/faces/main.5/154?level=3`` is page "unit", parts (faces, main.5, 154), query.
+
+    Attributes:
+        page: the first part of the path, "" at the root. parts: the others, unquoted. query: the last value of each.
+    """
+
+    page: str
+    parts: tuple[str, ...] = ()
+    query: dict[str, str] = field(default_factory=dict)
+
+    @classmethod
+    def of(cls, pathname: str | None, search: str | None) -> Address:
+        """Take an address apart; parts are cut at slashes before they are unquoted, so that names may hold any."""
+        parts = [unquote(part) for part in (pathname or "/").strip("/").split("/")]
+        return cls(parts[0], tuple(parts[1:]), dict(parse_qsl((search or "").lstrip("?"))))
+
+
+def link(*parts: object, **query: object) -> str:
+    """Return the address of parts, each quoted: ``link("unit", "faces", "main.5", 154)``."""
+    path = "/" + "/".join(quote(str(part), safe="@:") for part in parts)
+    given = {name: value for name, value in query.items() if value not in (None, "")}
+    return path + ("?" + "&".join(f"{name}={quote(str(value))}" for name, value in given.items()) if given else "")

@@ -1,0 +1,126 @@
+"""Rows of pictures of a unit on some seeds: with it, without it, what that changes, and where it is on."""
+
+from __future__ import annotations
+
+import base64
+import io
+import json
+import re
+from collections.abc import Callable, Collection
+
+import numpy as np
+from flask import Flask, Response, request
+from numpy.typing import NDArray
+from PIL import Image
+
+from segmodels import GanatomyError
+
+from .context import Context
+from .facts import percent
+from .live import MOST_SEEDS, Bytes, Shown
+from .masks import spotlight, strip
+from .worker import Superseded
+
+ROWS = ("before", "after", "difference", "where")
+LARGEST_TILE, OUTLINED_TILE = 256, 192  # pixels a side of an image at most; at least, where it is outlined
+QUALITY = 92
+GAIN = 4.0  # of differences: a quarter of full scale is the brightest
+# From no difference to the largest: dark to light through violet and orange, so that it reads without colours too.
+RAMP = np.array([(13, 14, 20), (87, 24, 120), (214, 66, 78), (250, 160, 60), (252, 253, 190)], float)
+LONGEST_NAME = 40  # of a visitor's panel
+
+
+def parse_seeds(text: str) -> list[int]:
+    """Return the seeds of a text such as ``0:6`` (6 not included), ``3-8`` (8 included) or ``1, 5, 9``.
+
+    Raises:
+        GanatomyError: for anything else, and for more seeds than are drawn at once.
+    """
+    seeds: list[int] = []
+    for part in re.split(r"[,;\s]+", text.strip()):
+        found = re.fullmatch(r"(\d{1,10})(?:([:-])(\d{1,10}))?", part, re.ASCII)
+        if found is None:
+            raise GanatomyError(f"expected seeds such as 0:6 or 3, 17, 40, got {text[:40]!r}")
+        first, sign, last = found.groups()
+        stop = int(first) + 1 if sign is None else int(last) + (sign == "-")
+        if stop - int(first) > MOST_SEEDS or len(seeds) + stop - int(first) > MOST_SEEDS:
+            raise GanatomyError(f"at most {MOST_SEEDS} seeds are drawn at once")
+        seeds += range(int(first), stop)
+    if not seeds:
+        raise GanatomyError(f"{text[:40]!r} is an empty range; A:B means A up to B - 1")
+    return seeds
+
+
+def heat(before: Bytes, after: Bytes) -> Bytes:
+    """Return where and how much images [N, H, W, 3] differ: the largest difference of the channels, as colours."""
+    largest = np.abs(after.astype(np.int16) - before).max(-1)
+    index = np.minimum(255, largest * GAIN).astype(np.uint8)
+    places = np.linspace(0, 255, len(RAMP))
+    table = np.stack([np.interp(np.arange(256), places, RAMP[:, channel]) for channel in range(3)], 1)
+    return np.rint(table).astype(np.uint8)[index]
+
+
+def draw_row(shown: Shown, row: str) -> bytes:
+    """Return one of ``ROWS`` as a JPEG: N square tiles side by side."""
+    if row == "before":
+        return _encode(shown.before)
+    if row == "after":
+        return _encode(shown.after)
+    if row == "difference":
+        return _encode(heat(shown.before, shown.after))
+    return _encode(shown.before, shown.masks)
+
+
+def _encode(images: Bytes, masks: NDArray[np.bool_] | None = None) -> bytes:
+    """Small images go as they are, and browsers enlarge them; only the outline of masks needs more pixels."""
+    side = images.shape[1]
+    tile = min(side, LARGEST_TILE) if masks is None else min(max(side, OUTLINED_TILE), LARGEST_TILE)
+    if tile != side:
+        how = Image.Resampling.BICUBIC if tile > side else Image.Resampling.BOX
+        images = np.stack([np.asarray(Image.fromarray(image).resize((tile, tile), how)) for image in images])
+    if masks is not None:
+        nearest = np.arange(tile) * side // tile
+        images = spotlight(images, masks[:, nearest][:, :, nearest])
+    out = io.BytesIO()
+    strip(images).save(out, "JPEG", quality=QUALITY, subsampling=0)
+    return out.getvalue()
+
+
+def answer(shown: Shown, rows: Collection[str], name_of: Callable[[int], str]) -> dict[str, object]:
+    """Return what the page is sent: the seeds' names, how much each image changes, and the rows as data addresses."""
+    pictures = {row: base64.b64encode(draw_row(shown, row)).decode() for row in ROWS if row in rows}
+    return {
+        "seeds": list(shown.seeds),
+        "names": [name_of(seed) for seed in shown.seeds],
+        "change": [percent(float(share)) for share in shown.change],
+        "rows": {row: f"data:image/jpeg;base64,{data}" for row, data in pictures.items()},
+    }
+
+
+def register(server: Flask, context: Context) -> None:
+    """Answer ``/live/RUN/LAYER/UNIT?seeds=0:6&without=1&level=12&rows=after,difference&who=…&turn=17``.
+
+    The answer is JSON with ``rows``, or with ``error``, one line; nothing (204) if a later turn has made it needless.
+    """
+
+    @server.get("/live/<slug>/<path:layer>/<int:unit>")
+    def live(slug: str, layer: str, unit: int) -> Response:
+        try:
+            text = json.dumps(_live(context, slug, layer, unit))
+        except Superseded:
+            return Response(status=204)
+        except GanatomyError as error:
+            text = json.dumps({"error": " ".join(str(error).split())})
+        return Response(text, mimetype="application/json", headers={"Cache-Control": "no-store"})
+
+
+def _live(context: Context, slug: str, layer: str, unit: int) -> dict[str, object]:
+    opened, given = context.library.get(slug), request.args
+    seeds = parse_seeds(given.get("seeds", "0:6"))
+    without, level = given.get("without", 1.0, float), given.get("level", -1, int)
+    activation = opened.unit(layer, unit).activation
+    threshold = float(activation.levels[level]) if 0 <= level < len(activation.levels) else activation.threshold
+    who, turn = given.get("who", "")[:LONGEST_NAME], given.get("turn", None, float)
+    channel = ("unit", who) if who else None
+    shown = context.engine.live.unit(opened.run, layer, unit, seeds, without, threshold, channel, turn)
+    return answer(shown, given.get("rows", ",".join(ROWS)).split(","), opened.name_of)

@@ -1,0 +1,182 @@
+"""Pictures, drawings and tables by address. Each answer follows from its address alone, so browsers may keep it.
+
+================================================  ==============================================================
+``/sample/RUN/SEED.jpg``                          a sample, as the run keeps it
+``/thumb/RUN/LAYER/UNIT.jpg``                     a unit's first top samples, bright where it is on
+``/tops/RUN/LAYER/UNIT/LEVEL.jpg``                its top samples side by side, bright above one of its levels
+``/bands/RUN/LAYER/UNIT/LEVEL.jpg``               its examples over the whole range, the same way
+``/drawing/RUN/LAYER/UNIT/KIND.FORM``             "histogram" or "bars" as svg (``?bare`` for the page) or pdf
+``/units/RUN.csv``                                all units as a table
+``POST /pdf``                                     a figure's SVG, as the browser draws it, as PDF
+================================================  ==============================================================
+"""
+
+from __future__ import annotations
+
+import csv
+import io
+from collections.abc import Callable
+from dataclasses import replace
+from functools import lru_cache, wraps
+from typing import Any
+
+import numpy as np
+from flask import Flask, Response, abort, request
+
+from segmodels import GanatomyError
+
+from .bands import bands_of
+from .context import Context, link
+from .drawings import activation_histogram, concept_bars
+from .library import OpenRun
+from .masks import above, jpeg, spotlight, strip, thumbnail
+from .pdf import pdf_of_svg, standalone
+from .profiles import Activation
+from .report import SMALL_HEIGHT, SMALL_TILES
+
+PICTURES_KEPT = 4096  # encoded ones, 10 kB each
+DAY = 86400
+SVG, PDF, JPEG = "image/svg+xml", "application/pdf", "image/jpeg"
+
+
+def register(server: Flask, context: Context) -> None:
+    """Answer the addresses above."""
+    thumbs = lru_cache(maxsize=PICTURES_KEPT)(_thumb)
+
+    @server.get("/sample/<slug>/<int:seed>.jpg")
+    @_told
+    def sample(slug: str, seed: int) -> Response:
+        pictures = context.library.get(slug).encoded
+        if seed not in pictures:
+            raise GanatomyError(f"the run keeps no picture of sample {seed}")
+        return _kept(pictures[seed], JPEG)
+
+    @server.get("/thumb/<slug>/<path:layer>/<int:unit>.jpg")
+    @_told
+    def thumb(slug: str, layer: str, unit: int) -> Response:
+        return _kept(thumbs(context.library.get(slug), layer, unit), JPEG)
+
+    @server.get("/tops/<slug>/<path:layer>/<int:unit>/<int:level>.jpg")
+    @_told
+    def tops(slug: str, layer: str, unit: int, level: int) -> Response:
+        return _kept(tops_strip(context.library.get(slug), layer, unit, level), JPEG)
+
+    @server.get("/bands/<slug>/<path:layer>/<int:unit>/<int:level>.jpg")
+    @_told
+    def bands(slug: str, layer: str, unit: int, level: int) -> Response:
+        return _kept(bands_strip(context.library.get(slug), layer, unit, level), JPEG)
+
+    @server.get("/drawing/<slug>/<path:layer>/<int:unit>/<kind>.<form>")
+    @_told
+    def drawing(slug: str, layer: str, unit: int, kind: str, form: str) -> Response:
+        markup = draw(context.library.get(slug), layer, unit, kind, request.args.get("level", type=int))
+        if form == "svg" and "bare" in request.args:
+            return _kept(markup.encode(), SVG)
+        if form not in ("svg", "pdf"):
+            abort(404)
+        alone = standalone(markup)
+        name = f"{slug}-{layer}-{unit}-{kind}.{form}"
+        return _file(alone.encode() if form == "svg" else pdf_of_svg(alone), SVG if form == "svg" else PDF, name)
+
+    @server.get("/units/<slug>.csv")
+    @_told
+    def table(slug: str) -> Response:
+        rows = context.library.get(slug).run.table()
+        text = io.StringIO()
+        writer = csv.DictWriter(text, list(rows[0]), lineterminator="\n")
+        writer.writeheader()
+        writer.writerows(rows)
+        return _file(text.getvalue().encode(), "text/csv", f"{slug}-units.csv")
+
+    @server.post("/pdf")
+    @_told
+    def pdf() -> Response:
+        return _file(pdf_of_svg(request.get_data(as_text=True)), PDF, "figure.pdf")
+
+
+def picture(opened: OpenRun, kind: str, *parts: object, form: str = ".jpg") -> str:
+    """Return the address of a picture. The run's id in it lets browsers keep the picture for good."""
+    return link(kind, opened.slug, *parts[:-1], f"{parts[-1]}{form}", v=opened.run.id)
+
+
+def bands_strip(opened: OpenRun, layer: str, unit: int, level: int) -> bytes:
+    """Return a unit's examples of all bands side by side, the highest band first, as :func:`tops_strip`, JPEG."""
+    found = bands_of(opened, layer, unit)
+    if not found:
+        raise GanatomyError(f"{opened.slug} keeps no examples of bands")
+    maps = np.stack([one for band in found for one in band.maps])
+    return _strip(opened, layer, unit, level, np.array([seed for band in found for seed in band.seeds]), maps)
+
+
+def tops_strip(opened: OpenRun, layer: str, unit: int, level: int) -> bytes:
+    """Return a unit's top samples side by side, bright where its activation exceeds its ``level``-th level, JPEG."""
+    tops = opened.unit(layer, unit).tops
+    return _strip(opened, layer, unit, level, tops.seeds, tops.maps)
+
+
+def _strip(opened: OpenRun, layer: str, unit: int, level: int, seeds: np.ndarray, maps: np.ndarray) -> bytes:
+    levels = opened.unit(layer, unit).activation.levels
+    if not 0 <= level < len(levels):
+        raise GanatomyError(f"expected a level between 0 and {len(levels) - 1}, got {level}")
+    pictures = opened.pictures
+    masks = above(maps, float(levels[level]), pictures.height, pictures.width)
+    return jpeg(strip(spotlight(pictures.tiles(seeds), masks)))
+
+
+def _thumb(opened: OpenRun, layer: str, unit: int) -> bytes:
+    profile, pictures = opened.unit(layer, unit), opened.pictures
+    maps, seeds = profile.tops.maps[:SMALL_TILES], profile.tops.seeds[:SMALL_TILES]
+    masks = above(maps, profile.activation.threshold, pictures.height, pictures.width)
+    return thumbnail(spotlight(pictures.tiles(seeds), masks), SMALL_TILES, SMALL_HEIGHT)
+
+
+def draw(opened: OpenRun, layer: str, unit: int, kind: str, level: int | None = None) -> str:
+    """Return a drawing of a unit as SVG for the page: "histogram", marked at a level, or "bars"."""
+    profile = opened.unit(layer, unit)
+    best = profile.best
+    if kind == "histogram":
+        colour = opened.colours[best.category] if best else None
+        markup = activation_histogram(at_level(profile.activation, level), best.name if best else None, colour)
+    elif kind == "bars":
+        markup = concept_bars(profile.candidates, opened.colours) if best else None
+    else:
+        raise GanatomyError(f"expected a drawing named histogram or bars, got {kind!r}")
+    if markup is None:
+        raise GanatomyError(f"unit {unit} of {layer} has no {kind}")
+    return str(markup)
+
+
+def at_level(activation: Activation, level: int | None) -> Activation:
+    """Return an activation's summary with another of its levels marked."""
+    if level is None:
+        return activation
+    if not 0 <= level < len(activation.levels):
+        raise GanatomyError(f"expected a level between 0 and {len(activation.levels) - 1}, got {level}")
+    return replace(activation, threshold=float(activation.levels[level]), share_on=float(activation.exceedance[level]))
+
+
+def _told(view: Callable[..., Response]) -> Callable[..., Response]:
+    """Turn wrong input into one line and status 404."""
+
+    @wraps(view)
+    def told(**arguments: Any) -> Response:
+        try:
+            return view(**arguments)
+        except GanatomyError as error:
+            return Response(" ".join(str(error).split()) + "\n", 404, mimetype="text/plain")
+
+    return told
+
+
+def _kept(data: bytes, kind: str) -> Response:
+    """Return what browsers may keep, if the address names the run's id; else they must ask again."""
+    answer = Response(data, mimetype=kind)
+    answer.headers["Cache-Control"] = f"private, max-age={DAY}, immutable" if "v" in request.args else "no-cache"
+    return answer
+
+
+def _file(data: bytes, kind: str, name: str) -> Response:
+    """Return what is to be saved."""
+    answer = Response(data, mimetype=kind)
+    answer.headers.set("Content-Disposition", "attachment", filename=name.replace("/", "-"))
+    return answer

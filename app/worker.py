@@ -1,0 +1,312 @@
+"""One thread that owns the device: a queue of jobs, and between their steps the short requests of people who wait.
+
+A **job** takes minutes (a dissection). Jobs run one after the other, report how far they are and can be cancelled; what
+became of them is kept for a while. A **request** takes a moment (draw these seeds without that unit) and blocks the
+thread that asks. It goes ahead of all jobs: a running one lets it in whenever it calls :meth:`Desk.pause`. Who asks
+names a channel and a turn (this person's panel, the slider's 17th move): a request with a later turn drops the earlier
+ones of its channel that have not begun, so that a slider's way does not have to be drawn, only where it ends.
+
+Whatever a job or a request raises ends that one alone. Nothing here knows what the work is.
+"""
+
+from __future__ import annotations
+
+import logging
+import threading
+import time
+from collections import OrderedDict, deque
+from collections.abc import Callable
+from dataclasses import dataclass, field, replace
+from typing import Any, Generic, TypeVar
+
+from segmodels import GanatomyError
+
+from .reports import Report, State
+
+FINISHED_KEPT = 50  # jobs that have ended
+CHANNELS_KEPT = 1000  # whose last turn is remembered
+WAITING_REQUESTS = 32  # more is a crowd, or a mistake
+PATIENCE = 60.0  # seconds that a request waits at most for its turn
+
+T = TypeVar("T")
+Work = Callable[["Desk"], Any]
+
+log = logging.getLogger("ganatomy.worker")
+
+
+class Cancelled(KeyboardInterrupt):
+    """Raised inside a cancelled job, so that it keeps what it has finished, as with Ctrl-C."""
+
+
+class Superseded(Exception):  # noqa: N818 (nothing went wrong)
+    """A later request of the same channel has made this one needless."""
+
+
+@dataclass(eq=False)
+class _Job:
+    """A job's present report, which is exchanged as a whole, and what the worker knows beside it."""
+
+    report: Report
+    work: Work
+    began: float = 0.0
+    paced: tuple[float, int] | None = None  # when, and with how many steps done, the pace was begun to be measured
+
+    def now(self) -> Report:
+        """Return the report as of now."""
+        report = self.report
+        if report.state is not State.RUNNING:
+            return report
+        now = time.monotonic()
+        left = None
+        if self.paced is not None and report.done > self.paced[1] and report.total:
+            pace = (now - self.paced[0]) / (report.done - self.paced[1])
+            left = max(0.0, pace * (report.total - report.done))
+        return replace(report, seconds=now - self.began, seconds_left=left)
+
+
+@dataclass(eq=False)
+class _Request(Generic[T]):
+    """Work that a thread is waiting for."""
+
+    channel: object
+    turn: float | None
+    work: Callable[[], T]
+    ready: threading.Event = field(default_factory=threading.Event)
+    result: T | None = None
+    error: BaseException | None = None
+
+    def do(self) -> None:
+        try:
+            self.result = self.work()
+        except BaseException as error:  # it is the asker's, whatever it is
+            self.error = error
+        self.ready.set()
+
+    def drop(self, error: BaseException) -> None:
+        self.error = error
+        self.ready.set()
+
+
+class Desk:
+    """What a running job is given: where it says how far it is, and lets others in."""
+
+    def __init__(self, worker: Worker, job: _Job) -> None:
+        self._worker, self._job = worker, job
+
+    def progress(self, done: int, total: int) -> None:
+        """Say that ``done`` of ``total`` steps are done; then as :meth:`pause`."""
+        if self._job.paced is None:
+            self._job.paced = (time.monotonic(), done)  # what was found done says nothing of the pace
+        self._change(done=done, total=total)
+        self.pause()
+
+    def say(self, message: str) -> None:
+        """Say in a line what is being done."""
+        self._change(message=_one_line(message))
+
+    def pause(self) -> None:
+        """Serve whoever waits, then go on; raises :class:`Cancelled` if the job is not to go on."""
+        self._worker._serve()
+        if self._job.report.cancelling:
+            raise Cancelled
+
+    def _change(self, **fields: Any) -> None:
+        with self._worker._lock:
+            self._job.report = replace(self._job.report, **fields)
+
+
+class Worker:
+    """The thread, its queue and its requests. All methods may be called from any thread."""
+
+    def __init__(self) -> None:
+        self._lock = threading.Lock()
+        self._wake = threading.Condition(self._lock)
+        self._jobs: OrderedDict[int, _Job] = OrderedDict()
+        self._queue: deque[_Job] = deque()
+        self._requests: deque[_Request] = deque()
+        self._turns: OrderedDict[object, float] = OrderedDict()  # channel -> its latest turn
+        self._last_id = 0
+        self._closing = False
+        # A daemon, since a process that is told to end must not wait for a dissection; close() waits for a clean end.
+        self._thread = threading.Thread(target=self._run, name="ganatomy-worker", daemon=True)
+        self._thread.start()
+
+    # -- jobs ----------------------------------------------------------------------------------------------
+
+    def submit(self, kind: str, title: str, work: Work, details: Any = None) -> int:
+        """Put a job at the end of the queue and return its number."""
+        with self._lock:
+            if self._closing:
+                raise GanatomyError("the dashboard is ending; nothing new is begun")
+            self._last_id += 1
+            job = _Job(Report(self._last_id, kind, title, details=details), work)
+            self._jobs[job.report.id] = job
+            self._queue.append(job)
+            self._forget()
+            self._wake.notify()
+            return job.report.id
+
+    def cancel(self, number: int) -> bool:
+        """Drop a waiting job, or ask a running one to end with what it has; tell whether there was anything to do."""
+        with self._lock:
+            job = self._jobs.get(number)
+            if job is None or job.report.state.ended:
+                return False
+            if job in self._queue:
+                self._queue.remove(job)
+                job.report = replace(job.report, state=State.CANCELLED, message="cancelled before it began")
+            else:
+                job.report = replace(job.report, cancelling=True)
+            return True
+
+    def reports(self) -> tuple[Report, ...]:
+        """Return how all jobs stand, the latest first."""
+        with self._lock:
+            return tuple(job.now() for job in reversed(self._jobs.values()))
+
+    def report(self, number: int) -> Report:
+        """Return how one job stands; GanatomyError if it is not known (any more)."""
+        with self._lock:
+            if number not in self._jobs:
+                raise GanatomyError(f"there is no job {number} (any more)")
+            return self._jobs[number].now()
+
+    @property
+    def busy(self) -> bool:
+        """Whether a job runs or waits."""
+        with self._lock:
+            return any(not job.report.state.ended for job in self._jobs.values())
+
+    def _forget(self) -> None:
+        """Keep the latest of the jobs that have ended."""
+        ended = [number for number, job in self._jobs.items() if job.report.state.ended]
+        for number in ended[: max(0, len(ended) - FINISHED_KEPT)]:
+            del self._jobs[number]
+
+    # -- requests ------------------------------------------------------------------------------------------
+
+    def ask(
+        self, work: Callable[[], T], channel: object = None, turn: float | None = None, patience: float = PATIENCE
+    ) -> T:
+        """Have something done on the worker's thread, ahead of all jobs, and return its result.
+
+        Args:
+            work: called without arguments.
+            channel: whose request it is (hashable); None is nobody's in particular and is never superseded.
+            turn: its place among those of the channel; the order of asking if not given.
+            patience: seconds that it may wait to begin.
+
+        Raises:
+            Superseded: if a later turn of the channel was asked for before this one had begun.
+            GanatomyError: if the worker does not get to it in time, or ends.
+            Exception: what the work raised.
+        """
+        if threading.current_thread() is self._thread:
+            return work()  # a job that asks has the device already
+        request: _Request[T] = _Request(channel, turn, work)
+        with self._lock:
+            if self._closing:
+                raise GanatomyError("the dashboard is ending; nothing new is begun")
+            if channel is not None:
+                self._supersede(channel, turn)
+            if len(self._requests) >= WAITING_REQUESTS:
+                raise GanatomyError("too many wait for the device; try again in a moment")
+            self._requests.append(request)
+            self._wake.notify()
+        if not request.ready.wait(patience):
+            with self._lock:
+                waiting = request in self._requests
+                if waiting:
+                    self._requests.remove(request)
+            if waiting:
+                raise GanatomyError("the device is busy with a job; try again in a moment")
+            request.ready.wait()
+        if request.error is not None:
+            raise request.error
+        return request.result  # type: ignore[return-value]
+
+    def _supersede(self, channel: object, turn: float | None) -> None:
+        """Drop what waits in the channel, unless it is this turn that comes late."""
+        last = self._turns.get(channel)
+        if turn is not None and last is not None and turn < last:
+            raise Superseded
+        self._turns[channel] = turn if turn is not None else last if last is not None else 0.0
+        self._turns.move_to_end(channel)
+        while len(self._turns) > CHANNELS_KEPT:
+            self._turns.popitem(last=False)
+        for other in [request for request in self._requests if request.channel == channel]:
+            self._requests.remove(other)
+            other.drop(Superseded())
+
+    def _serve(self) -> None:
+        """Do all requests that wait; on the worker's thread only."""
+        while True:
+            with self._lock:
+                if not self._requests:
+                    return
+                request = self._requests.popleft()
+            request.do()
+
+    # -- the thread ----------------------------------------------------------------------------------------
+
+    def close(self, patience: float = 60.0) -> bool:
+        """End: waiting jobs are dropped, the running one keeps what it has; tell whether the thread has ended."""
+        with self._lock:
+            self._closing = True
+            for job in self._queue:
+                job.report = replace(job.report, state=State.CANCELLED, message="the dashboard ended before it began")
+            self._queue.clear()
+            for job in self._jobs.values():
+                if job.report.state is State.RUNNING:
+                    job.report = replace(job.report, cancelling=True)
+            self._wake.notify()
+        self._thread.join(patience)
+        return not self._thread.is_alive()
+
+    def __enter__(self) -> Worker:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.close()
+
+    def _run(self) -> None:
+        while True:
+            with self._lock:
+                while not (self._requests or self._queue or self._closing):
+                    self._wake.wait()
+                requests, ending = bool(self._requests), self._closing
+                job = self._queue.popleft() if self._queue and not requests else None
+                if job is not None:
+                    job.began = time.monotonic()
+                    job.report = replace(job.report, state=State.RUNNING)
+            if requests:
+                self._serve()
+            elif job is not None:
+                self._do(job)
+            elif ending:
+                return
+
+    def _do(self, job: _Job) -> None:
+        """Do one job to its end, whatever that is."""
+        ended: dict[str, Any]
+        try:
+            ended = {"result": job.work(Desk(self, job)), "state": State.DONE, "message": ""}
+        except KeyboardInterrupt:
+            ended = {"state": State.CANCELLED}
+        except GanatomyError as error:
+            ended = {"state": State.FAILED, "error": _one_line(str(error)), "message": ""}
+        except BaseException as error:  # a bug, or a stranger's code: the next job must not suffer from it
+            log.exception("job %d (%s) failed", job.report.id, job.report.title)
+            text = f"{type(error).__name__}: {error}" if str(error) else type(error).__name__
+            ended = {"state": State.FAILED, "error": _one_line(f"something went wrong inside: {text}"), "message": ""}
+        with self._lock:
+            job.report = replace(job.report, seconds=time.monotonic() - job.began, cancelling=False, **ended)
+            job.work = _gone  # and with it the generator and whatever else it held
+
+
+def _gone(_desk: Desk) -> None:
+    raise AssertionError("a job is done once")
+
+
+def _one_line(text: str) -> str:
+    return " ".join(text.split())

@@ -1,0 +1,141 @@
+"""What the tests of the dashboard share: runs, a server in a thread, and a browser that tells what it did."""
+
+import contextlib
+import os
+import shutil
+import threading
+import time
+from dataclasses import dataclass, field
+from pathlib import Path
+
+import pytest
+
+import dissect
+import segmodels
+from app import server
+from app.library import Library
+from app.safety import guard
+
+CHROMIUM = os.environ.get("GANATOMY_CHROMIUM") or shutil.which("chromium") or shutil.which("chromium-browser")
+FLAGS = [
+    "--headless",
+    "--no-sandbox",
+    "--disable-gpu",
+    "--disable-background-networking",
+    "--disable-component-update",
+    "--disable-sync",
+    "--no-first-run",
+    "--disable-dev-shm-usage",
+]
+ONLY_HERE = "--host-resolver-rules=MAP * ~NOTFOUND, EXCLUDE 127.0.0.1"
+LAYERS = ["layer1", "layer3"]
+PATIENCE = 60_000  # milliseconds
+
+
+@pytest.fixture(scope="session")
+def planted_file(tmp_path_factory):
+    """A finished run of 128 units, of which 42 are labelled."""
+    path = tmp_path_factory.mktemp("dashboard") / "planted.h5"
+    dissect.run(dissect.load("planted:0"), segmodels.load("planted"), LAYERS, samples=120, out=path)
+    return path
+
+
+@pytest.fixture(scope="session")
+def second_file(planted_file):
+    """The same generator, other seeds."""
+    path = planted_file.with_name("second.h5")
+    dissect.run(dissect.load("planted:0"), segmodels.load("planted"), LAYERS, seeds=range(60, 160), out=path)
+    return path
+
+
+@contextlib.contextmanager
+def serving(files, folder=None, host="127.0.0.1", watch=None):
+    """Serve files in a thread; yields (address, Dash app)."""
+    watch = watch or guard(host)
+    context = server.context_of(Library([Path(f) for f in files], folder))
+    app = server.build(context, watch)
+    listening = server.listen(host, 0)
+    running = server.server_of(app, listening)
+    thread = threading.Thread(target=running.run, daemon=True)
+    thread.start()
+    try:
+        yield f"http://127.0.0.1:{listening.getsockname()[1]}", app
+    finally:
+        running.close()
+        context.engine.close()
+
+
+@pytest.fixture(scope="session")
+def chromium():
+    """A browser that knows no other machine; skips where there is none."""
+    if CHROMIUM is None:
+        pytest.skip("no Chromium here: apt-get install chromium, or name one in GANATOMY_CHROMIUM")
+    playwright = pytest.importorskip("playwright.sync_api", reason="playwright is not installed")
+    with playwright.sync_playwright() as p:
+        browser = p.chromium.launch(executable_path=CHROMIUM, args=[*FLAGS, ONLY_HERE])
+        yield browser
+        browser.close()
+
+
+@dataclass
+class Visitor:
+    """A page of a browser context of its own, and what went wrong on it."""
+
+    page: object
+    address: str
+    troubles: list = field(default_factory=list)
+
+    def visit(self, path, wait="main"):
+        self.page.goto(self.address + path)
+        self.settle(wait)
+        return self
+
+    def settle(self, wait="main"):
+        self.page.wait_for_selector(wait)
+        self.until("() => !document.querySelector('[data-dash-is-loading]')")
+        self.page.wait_for_load_state("networkidle")
+
+    def path(self):
+        return self.page.evaluate("location.pathname + location.search")
+
+    def until(self, expression, argument=None):
+        """Wait until an expression is true in the page. The page's own policy forbids it to poll by itself."""
+        end = time.monotonic() + PATIENCE / 1000
+        while not self.page.evaluate(expression, argument):
+            assert time.monotonic() < end, f"waited in vain for {expression}, {argument}"
+            self.page.wait_for_timeout(50)
+
+
+@pytest.fixture
+def visitors(chromium):
+    """Opens visitors; fails the test if one saw a console error, a failed request, or another machine."""
+    opened = []
+
+    def open_visitor(address, scheme="light", width=1280, allowed=()):
+        context = chromium.new_context(
+            viewport={"width": width, "height": 900}, color_scheme=scheme, accept_downloads=True
+        )
+        page = context.new_page()
+        page.set_default_timeout(PATIENCE)
+        visitor = Visitor(page, address)
+
+        def trouble(text):
+            if not any(part in text for part in allowed):
+                visitor.troubles.append(text)
+
+        def asked(request):
+            if not request.url.startswith((address + "/", "data:", "blob:")):
+                trouble(f"asked for {request.url}")
+
+        page.on("console", lambda m: trouble(f"{m.type}: {m.text}") if m.type in ("error", "warning") else None)
+        page.on("pageerror", lambda e: trouble(f"error: {e}"))
+        page.on("request", asked)
+        page.on("response", lambda r: trouble(f"{r.status}: {r.url}") if r.status >= 400 else None)
+        opened.append((context, visitor))
+        return visitor
+
+    yield open_visitor
+    troubles = [text for _, visitor in opened for text in visitor.troubles]
+    for context, _ in opened:
+        context.close()
+    assert not troubles, troubles

@@ -1,0 +1,316 @@
+"""What the dashboard serves by address, and the files it may meet, without a browser."""
+
+import csv
+import io
+import json
+import shutil
+from urllib.parse import quote
+
+import h5py
+import numpy as np
+import pytest
+from dashboard import planted_file, second_file  # noqa: F401
+from PIL import Image
+
+import dissect
+from app import cli, server
+from app.comparing import MAXIMA, PROFILES, changes, likeness, pairs
+from app.context import Address, link
+from app.drawings import short
+from app.facts import percent
+from app.library import Library
+from app.masks import DIM, FOG
+from app.pages.unit import iou_at_levels
+from app.pages.units import filters, rows
+from app.safety import guard
+from app.views import draw, tops_strip
+from dissect.pictures import decode
+from dissect.resample import resample
+from segmodels import GanatomyError
+
+HOST = {"Host": "localhost"}
+
+
+@pytest.fixture(scope="session")
+def library(planted_file, second_file):  # noqa: F811
+    return Library([planted_file, second_file])
+
+
+@pytest.fixture(scope="session")
+def opened(library):
+    return library.get("planted")
+
+
+@pytest.fixture(scope="session")
+def web(library):
+    context = server.context_of(library)
+    yield server.build(context, guard("127.0.0.1")).server.test_client()
+    context.engine.close()
+
+
+# -- pictures ------------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("level", [0, 20, 47])
+def test_top_samples_are_bright_where_the_unit_is_on(level, opened, web):
+    unit = opened.layer("layer1").ranking()[0]
+    answer = web.get(link("tops", "planted", "layer1", unit, f"{level}.jpg"), headers=HOST)
+    assert answer.mimetype == "image/jpeg"
+    strip = np.asarray(Image.open(io.BytesIO(answer.data))).astype(float)
+    layer = opened.run.layer("layer1")
+    size, tops, pictures = 128, layer.top(unit)[:12], dict(opened.run.thumbnails())
+    assert strip.shape == (size, size * len(tops), 3)
+    checked = 0
+    for i, sample in enumerate(tops):
+        on = resample(sample.feature.astype(np.float32)[None], size, size)[0] > layer.levels[unit, level]
+        bright = np.asarray(Image.fromarray(decode(pictures[sample.seed])).resize((size, size), 3)).astype(float)
+        tile = strip[:, i * size : (i + 1) * size]
+        for where, expected in ((on, bright), (~on, None)):
+            inner = _eroded(where)
+            if inner.sum() < 200:
+                continue
+            checked += 1
+            got = tile[inner].mean()
+            if expected is not None:
+                assert got == pytest.approx(expected[inner].mean(), abs=6)
+            else:
+                fog = np.mean(FOG)
+                assert got == pytest.approx(DIM * bright[inner].mean() + fog, abs=6)
+    assert checked >= len(tops)
+
+
+def _eroded(mask):
+    padded = np.pad(mask, 4, mode="edge")
+    return np.all([padded[y : y + mask.shape[0], x : x + mask.shape[1]] for y in (0, 4, 8) for x in (0, 4, 8)], axis=0)
+
+
+def test_pictures_may_be_kept_only_under_the_runs_id(opened, web):
+    plain = web.get("/thumb/planted/layer1/3.jpg", headers=HOST)
+    named = web.get(f"/thumb/planted/layer1/3.jpg?v={opened.run.id}", headers=HOST)
+    assert plain.headers["Cache-Control"] == "no-cache"
+    assert "immutable" in named.headers["Cache-Control"]
+    assert plain.data == named.data
+    seed = opened.run.layer("layer1").top(3)[0].seed
+    assert web.get(f"/sample/planted/{seed}.jpg", headers=HOST).data == dict(opened.run.thumbnails())[seed]
+
+
+@pytest.mark.parametrize(
+    ("path", "words"),
+    [("/thumb/planted/layer1/64.jpg", "units 0..63"), ("/thumb/planted/layer9/1.jpg", "unknown layer"),
+     ("/thumb/other/layer1/1.jpg", "unknown run"), ("/tops/planted/layer1/1/48.jpg", "between 0 and 47"),
+     ("/sample/planted/999999.jpg", "no picture of sample"), ("/drawing/planted/layer1/1/a.svg", "histogram or bars"),
+     ("/units/other.csv", "unknown run"), ("/bands/planted/layer1/1/999.jpg", "")],
+)  # fmt: skip
+def test_what_is_not_there_is_a_line(path, words, web):
+    answer = web.get(path, headers=HOST)
+    assert answer.status_code == 404
+    assert words in answer.text
+    assert answer.text.count("\n") <= 1
+
+
+def test_drawings_come_as_svg_and_pdf(opened, web):
+    unit = opened.layer("layer1").ranking()[0]
+    at = link("drawing", "planted", "layer1", unit)
+    for kind in ("histogram", "bars"):
+        svg = web.get(f"{at}/{kind}.svg?level=9", headers=HOST)
+        assert svg.text.startswith("<svg")
+        assert 'class="' not in svg.text
+        assert "xmlns" in svg.text
+        pdf = web.get(f"{at}/{kind}.pdf?level=9", headers=HOST)
+        assert pdf.data.startswith(b"%PDF")
+        assert "attachment" in pdf.headers["Content-Disposition"]
+    layer = opened.run.layer("layer1")
+    marked = draw(opened, "layer1", unit, "histogram", 9)
+    assert f"on above {short(float(layer.levels[unit, 9]))}" in marked
+
+
+def test_the_table_of_units_is_the_runs(opened, web):
+    answer = web.get("/units/planted.csv", headers=HOST)
+    table = list(csv.DictReader(io.StringIO(answer.text)))
+    for got, expected in zip(table, opened.run.table(), strict=True):
+        assert got == {k: "" if v is None else str(v) for k, v in expected.items()}
+
+
+# -- numbers -------------------------------------------------------------------------------------------------------
+
+
+def test_iou_at_a_level_is_that_of_the_results(opened):
+    for layer in opened.layers:
+        for unit in layer.ranking()[:3]:
+            profile = opened.unit(layer.name, unit)
+            got = iou_at_levels(opened, profile)
+            chosen = [c.index for c in profile.candidates]
+            for level in (0, 17, 47):
+                expected = opened.run.layer(layer.name).iou_at(level=level)[unit, chosen]
+                np.testing.assert_array_equal(got[level], expected)
+
+
+def test_rows_of_the_grid_are_the_runs_numbers(opened):
+    found = rows(opened)
+    assert len(found) == 128
+    for row in found:
+        expected = opened.run.layer(row["layer"]).row(row["unit"])
+        assert (row["labelled"] == "yes") is expected["labelled"]
+        if expected["labelled"]:
+            assert row["concept"] == expected["concept"]
+            assert row["iou"] == pytest.approx(expected["iou_heldout"], abs=1e-6)
+            assert row["d"] == pytest.approx(expected["iou_heldout"] - expected["chance_heldout"], abs=2e-6)
+    labelled = [row["labelled"] for row in found]
+    assert labelled == sorted(labelled, reverse=True)
+
+
+def test_filters_come_from_the_address():
+    query = {"layer": "a.b", "labelled": "yes", "f": json.dumps({"iou": {"filterType": "number", "filter": 0.1}})}
+    model = filters(query)
+    assert model["layer"] == {"filterType": "text", "type": "equals", "filter": "a.b"}
+    assert set(model) == {"layer", "labelled", "iou"}
+    for broken in ("{", "[]", "7", '{"iou": 3}'):
+        assert filters({"f": broken}) == {}
+
+
+@pytest.mark.parametrize("name", ["main.5", "a/b", "über %2F", "name@2", "a b?c#d&e=f"])
+def test_names_survive_an_address(name):
+    path, _, query = link("unit", "run", name, 7, q=name).partition("?")
+    address = Address.of(path, "?" + query)
+    assert address == Address("unit", ("run", name, "7"), {"q": name})
+    assert quote(name, safe="") == name or path.count("/") == 4
+
+
+# -- two runs ------------------------------------------------------------------------------------------------------
+
+
+def test_the_same_weights_on_other_seeds_match_by_profile(library):
+    a, b = library.get("planted"), library.get("second")
+    alike = likeness(a.run, "layer1", b.run, "layer1")
+    assert (alike.over, alike.count) == (PROFILES, int((a.run.judged & b.run.judged)[1:].sum()))
+    found = pairs(a, "layer1", b, "layer1", alike, index=True)
+    assert [pair.b for pair in found] == list(range(64))
+    counts = changes(found)
+    assert sum(counts.values()) == 64
+    truth = dissect.load("planted:0").truth["layer1"]
+    labelled = [pair for pair in found if pair.change == "same"]
+    assert len(labelled) >= 10
+    assert np.mean([pair.first.name == truth[pair.a] for pair in labelled]) > 0.8
+    assert min(pair.r for pair in labelled) > 0.9
+    best = pairs(a, "layer1", b, "layer1", alike, index=False)
+    again = [pair.b == pair.a for pair in best if pair.labelled == (True, True) and pair.mutual]
+    assert np.mean(again) > 0.9
+    tops = [pair.tops for pair in found]
+    assert all(shared <= of for shared, of in tops)
+    assert any(shared for shared, _ in tops)  # 60 seeds are in both
+
+
+def test_maxima_on_common_seeds_are_preferred(tmp_path):
+    G, paths = dissect.load("planted:1"), [tmp_path / "a.h5", tmp_path / "b.h5"]
+    import segmodels
+
+    S = segmodels.load("planted")
+    for path, seeds in zip(paths, (range(80), range(40, 120)), strict=True):
+        dissect.run(G, S, ["layer1"], seeds=seeds, maxima=True, out=path)
+    library = Library(paths)
+    a, b = library.get("a"), library.get("b")
+    alike = likeness(a.run, "layer1", b.run, "layer1")
+    assert (alike.over, alike.count) == (MAXIMA, 40)
+    x = a.run.layer("layer1").maxima[40:]
+    np.testing.assert_array_equal(x, b.run.layer("layer1").maxima[:40])
+    varies = x.std(0) > 1e-6
+    found = pairs(a, "layer1", b, "layer1", alike, index=True)
+    assert all(pair.r == pytest.approx(1) for pair in found if varies[pair.a])
+
+
+# -- files ---------------------------------------------------------------------------------------------------------
+
+
+def message(path):
+    runs, others = Library([path]).look()
+    assert not runs
+    return others[0]
+
+
+def test_files_that_cannot_be_opened_have_a_line(planted_file, tmp_path):  # noqa: F811
+    whole = planted_file.read_bytes()
+    cases = {
+        "truncated.h5": (whole[: len(whole) // 2], "not readable HDF5 or is damaged"),
+        "header.h5": (whole[:700], "not readable HDF5 or is damaged"),
+        "empty.h5": (b"", "not readable HDF5 or is damaged"),
+        "picture.h5": (b"\x89PNG\r\n\x1a\n" + bytes(500), "not readable HDF5 or is damaged"),
+    }
+    for name, (data, words) in cases.items():
+        path = tmp_path / name
+        path.write_bytes(data)
+        found = message(path)
+        assert words in found.message
+        assert not found.unfinished
+        assert "\n" not in found.message
+    with h5py.File(tmp_path / "foreign.h5", "w") as file:
+        file["x"] = 3
+    assert "not written by ganatomy" in message(tmp_path / "foreign.h5").message
+    with h5py.File(tmp_path / "writing.h5", "w") as file:
+        file["x"] = 3
+        file.flush()
+        assert "\n" not in message(tmp_path / "writing.h5").message
+    newer = tmp_path / "newer.h5"
+    shutil.copy(planted_file, newer)
+    with h5py.File(newer, "r+") as file:
+        file.attrs["version"] = 99
+    assert "format version 99" in message(newer).message
+
+
+def test_an_unfinished_run_says_how_far_it_is_and_opens_when_it_is_done(planted_file, tmp_path):  # noqa: F811
+    path = tmp_path / "run.h5"
+    path.with_name("run.h5.partial").mkdir()
+    found = message(path)
+    assert found.unfinished
+    state = {"done": 30, "samples": 120, "seconds": 2.0, "seconds_left": 6.0}
+    path.with_name("run.h5.partial.json").write_text(json.dumps(state))
+    library = Library([path])
+    (waiting,) = library.look()[1]
+    assert (waiting.done, waiting.samples, waiting.seconds_left) == (30, 120, 6.0)
+    with pytest.raises(GanatomyError, match="unfinished"):
+        library.get("run")
+    path.with_name("run.h5.partial.json").write_text("{")  # half written
+    assert library.look()[1][0].unfinished
+    shutil.copy(planted_file, path)
+    assert [run.slug for run in library.look()[0]] == ["run"]
+
+
+def test_a_file_that_is_replaced_is_opened_anew(planted_file, second_file, tmp_path):  # noqa: F811
+    path = tmp_path / "run.h5"
+    shutil.copy(planted_file, path)
+    library = Library([path])
+    first = library.get("run")
+    assert library.get("run") is first
+    shutil.copy(second_file, tmp_path / "other.h5")
+    (tmp_path / "other.h5").replace(path)
+    assert library.get("run").run.id != first.run.id
+    path.write_bytes(b"damaged later")
+    with pytest.raises(GanatomyError, match="not readable"):
+        library.get("run")
+
+
+def test_names_of_runs_are_short_and_their_own(planted_file, tmp_path):  # noqa: F811
+    names = ["a b.h5", "a-b.h5", "../x.h5", "été.h5", "....h5"]
+    library = Library([tmp_path / "one" / "run.h5", tmp_path / "two" / "run.h5", *(tmp_path / n for n in names)])
+    slugs = [other.slug for other in library.look()[1]]
+    assert slugs[:4] == ["run", "run-2", "a-b", "a-b-2"]
+    assert len(set(slugs)) == len(slugs)
+    assert all("/" not in slug and slug.strip(".") for slug in slugs)
+    assert library.add(tmp_path / "one" / ".." / "one" / "run.h5") == "run"
+
+
+def test_the_command_knows_the_app(capsys):
+    assert cli.run(["app", "--help"]) == 0
+    said = capsys.readouterr().out
+    for option in ("--host", "--port", "--open"):
+        assert option in said
+
+
+def test_a_strip_does_not_depend_on_what_was_asked_before(planted_file):  # noqa: F811
+    def fresh():
+        return Library([planted_file]).get("planted")
+
+    a, b = fresh(), fresh()
+    for level in (40, 3, 40):
+        tops_strip(a, "layer3", 5, level)
+    assert tops_strip(a, "layer3", 5, 11) == tops_strip(b, "layer3", 5, 11)
+    assert percent(0.5) == "50%"
