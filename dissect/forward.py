@@ -77,7 +77,7 @@ class Forward:
         generators: the generator, and replicas of it that make other batches at the same time.
         shapes: layer -> (U, h, w), the layers to capture.
         batch: samples in one forward pass; threads: for the levels.
-        pause: called before every batch is taken and before it is counted: whoever waits for the device may have it there.
+        pause: called before every batch is counted and after it was made: who waits for the device may have it there.
     """
 
     generators: Sequence[Generator]

@@ -33,9 +33,9 @@ TOP = 16
 class Job:
     """A dissection that is about to run. Making one checks everything that can be checked beforehand.
 
-    ``pause`` is called before every batch is taken and before it is counted: there the device may do something else for a moment, and there
-    a KeyboardInterrupt ends the pass as Ctrl-C does. With it every batch is counted by itself, which takes 3% longer.
-    The other arguments are those of :func:`dissect.run`.
+    ``pause`` is called after every batch was made and before it is counted: there the device may do something else for
+    a moment, and a KeyboardInterrupt ends the pass as Ctrl-C does. With it every batch is counted by itself, which
+    takes 3% longer. The other arguments are those of :func:`dissect.run`.
     """
 
     def __init__(

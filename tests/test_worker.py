@@ -378,7 +378,9 @@ def test_a_cancelled_dissection_keeps_its_atoms_and_goes_on(orders, worker, alon
     assert not (orders.folder / "run.h5").exists()
     counted = []
     real = forward.Forward._make
-    monkeypatch.setattr(forward.Forward, "_make", lambda self, a, b, s: counted.append(b - a) or real(self, a, b, s))
+    monkeypatch.setattr(
+        forward.Forward, "_make", lambda self, g, a, b, s: counted.append(b - a) or real(self, g, a, b, s)
+    )
     again = ended(worker, orders.start(last.details))
     assert again.state is State.DONE
     assert sum(counted) < N * 2 // 3, "what was kept is not counted again"
