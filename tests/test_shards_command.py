@@ -104,13 +104,13 @@ import dissect
 from dissect import passing
 passing.CHECKPOINT_SECONDS = 0.0
 real = passing.count_atom
-def count_atom(forward, accumulator, atom, progress):
+def count_atom(forward, batches, accumulator, atom, progress):
     mark = Path("killed")
     if os.environ["RANK"] == "1" and atom == 15 and not mark.exists():
         mark.touch()
         os.kill(os.getpid(), signal.SIGKILL)
     Path(f"counted-{atom}").open("a").write("x")
-    real(forward, accumulator, atom, progress)
+    real(forward, batches, accumulator, atom, progress)
 passing.count_atom = count_atom
 from app.cli import run
 sys.exit(run(sys.argv[1:]))
