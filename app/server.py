@@ -9,6 +9,7 @@ import sys
 import traceback
 from collections.abc import Iterable
 from pathlib import Path
+from typing import Any
 
 import dash_mantine_components as dmc
 from dash import ClientsideFunction, Dash, Input, Output, dcc, html, set_props
@@ -102,7 +103,9 @@ def _route(app: Dash, context: Context) -> None:
     )  # fmt: skip
     def _show(pathname: str | None, search: str | None) -> tuple[list[Component], Component]:
         address = Address.of(pathname, search)
-        return bar(context, address), _body(context, address)
+        body: Any = _body(context, address)
+        body.key = f"{pathname}{search}"  # another address is another page: no state of the old one stays in it
+        return bar(context, address), body
 
     app.clientside_callback(
         ClientsideFunction("ganatomy", "arrived"), Output("titled", "data"), Input("page", "children")

@@ -374,8 +374,9 @@ def test_a_choice_of_runs_leads_there(site, visitors):  # noqa: F811
     page.click("#run-choice")
     page.click("[role=option] >> text=second")
     visitor.until("location.pathname === '/units/second'")
-    grid_ready(visitor)
+    page.wait_for_selector("#units-count:text-is('128 units')")
     assert len(shown_units(visitor)) == 128
+    assert visitor.path() == "/units/second"
     page.click("nav >> text=Compare")
     visitor.until("location.pathname === '/compare/second'")
     visitor.settle("#compare-grid")

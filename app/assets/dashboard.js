@@ -264,7 +264,8 @@ window.dash_clientside = Object.assign({}, window.dash_clientside, {
     // The grid shows something else: the address, the count and the controls follow.
     unitsChanged(_rows, _filters, _columns, view) {
       const api = units.grid();
-      if (!api || !location.pathname.startsWith("/units/")) return none();
+      const [page, run] = location.pathname.split("/").slice(1).map(decodeURIComponent);
+      if (!api || page !== "units" || run !== view.run) return none();  // the visitor has gone on to another page
       if (units.view !== view) {
         units.view = view;
         units.search = view.q;
