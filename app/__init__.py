@@ -15,7 +15,7 @@
 ``pdf``             figures as files: SVG on its own, SVG as PDF
 ``server``          the dashboard: the app with its pages, behind ``safety``
 ``safety``          who may talk to it
-``library``         the runs that it has open (``context``: what its pages are given; ``bands``: examples of a unit)
+``library``         the runs that it has open (``context``: what its pages are given)
 ``pages/``          its pages, a module each; ``assets/`` what they need in the browser
 ``views``           pictures, drawings and tables by address
 ``comparing``       two layers side by side

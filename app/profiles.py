@@ -83,6 +83,13 @@ class Examples:
     maps: NDArray[np.float16]
     shares: list[tuple[float, float]]
 
+    def by_band(self) -> list[tuple[float, float, list[int]]]:
+        """Return of each band, the highest first, its share from low to high and the places of its samples."""
+        return [
+            (low, high, np.flatnonzero(self.bands == band).tolist())
+            for band, (low, high) in reversed(list(enumerate(self.shares)))
+        ]
+
 
 @dataclass(frozen=True)
 class Profile:

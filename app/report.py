@@ -203,13 +203,12 @@ class _Report:
 
     def _bands(self, examples: Examples) -> list[tuple[str, list[tuple[int, int, str, float, float]]]]:
         """Return each band's share and its (place in the strip, seed, name, maximum, quantile), the highest first."""
-        rows = list(zip(examples.bands, examples.seeds, examples.values, examples.quantiles, strict=True))
+        seeds, values, quantiles = examples.seeds, examples.values, examples.quantiles
         return [
             (f"{100 * low:.0f}–{100 * high:.0f}%", [
-                (i, int(seed), self._name_of(int(seed)), float(value), float(quantile))
-                for i, (of, seed, value, quantile) in enumerate(rows) if of == band
+                (i, int(seeds[i]), self._name_of(int(seeds[i])), float(values[i]), float(quantiles[i])) for i in places
             ])
-            for band, (low, high) in reversed(list(enumerate(examples.shares)))
+            for low, high, places in examples.by_band()
         ]  # fmt: skip
 
     def _environment(self) -> jinja2.Environment:

@@ -25,7 +25,6 @@ from flask import Flask, Response, abort, request
 
 from segmodels import GanatomyError
 
-from .bands import bands_of
 from .context import Context, link
 from .drawings import activation_histogram, concept_bars
 from .library import OpenRun
@@ -101,11 +100,10 @@ def picture(opened: OpenRun, kind: str, *parts: object, form: str = ".jpg") -> s
 
 def bands_strip(opened: OpenRun, layer: str, unit: int, level: int) -> bytes:
     """Return a unit's examples of all bands side by side, the highest band first, as :func:`tops_strip`, JPEG."""
-    found = bands_of(opened, layer, unit)
-    if not found:
+    examples = opened.unit(layer, unit).examples
+    if examples is None:
         raise GanatomyError(f"{opened.slug} keeps no examples of bands")
-    maps = np.stack([one for band in found for one in band.maps])
-    return _strip(opened, layer, unit, level, np.array([seed for band in found for seed in band.seeds]), maps)
+    return _strip(opened, layer, unit, level, examples.seeds, examples.maps)
 
 
 def tops_strip(opened: OpenRun, layer: str, unit: int, level: int) -> bytes:

@@ -11,7 +11,6 @@ from dash.development.base_component import Component
 
 from dissect import agreement
 
-from ..bands import bands_of
 from ..context import Address, Context, link
 from ..drawings import short
 from ..facts import number, percent
@@ -207,22 +206,20 @@ def _table(opened: OpenRun, profile: Profile) -> Component | None:
 
 
 def _bands(opened: OpenRun, profile: Profile) -> Component:
-    bands = bands_of(opened, profile.layer, profile.unit)
-    title = "Over its whole range"
-    if not bands:
+    examples, title = profile.examples, "Over its whole range"
+    if examples is None:
         return section(title, note="This file keeps only the top samples of each unit.")
-    shown = sum(len(band.seeds) for band in bands)
     source = picture(opened, "bands", profile.layer, profile.unit, level_of(profile, None))
-    columns, place = [], 0
-    for band in bands:
+    columns = []
+    for low, high, places in examples.by_band():
         tiles = []
-        for value, seed in zip(band.values, band.seeds, strict=True):
+        for place in places:
             tile = html.Div(html.Img(src=source, className="masked", style={"--i": place}), className="tile")
-            tiles.append(html.Figure([tile], title=f"{opened.name_of(seed)}, {short(value, 3, True)}"))
-            place += 1
-        says = f"{band.low:.0%} to {band.high:.0%}"
+            name, value = opened.name_of(int(examples.seeds[place])), float(examples.values[place])
+            tiles.append(html.Figure([tile], title=f"{name}, {short(value, 3, True)}"))
+        says = f"{low:.0%} to {high:.0%}"
         columns.append(html.Div([html.Div(tiles, className="band-tiles"), html.P(says, className="key")]))
-    style = {"--n": shown, "--w": opened.pictures.width, "--h": opened.pictures.height}
+    style = {"--n": len(examples.seeds), "--w": opened.pictures.width, "--h": opened.pictures.height}
     note = "Samples drawn blindly from each fifth of the unit's maxima, the highest first, at the same level."
     return section(title, html.Div(columns, className="bands", id="bands", style=style), note=note)
 
