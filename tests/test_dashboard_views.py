@@ -51,14 +51,23 @@ def web(library):
 # -- pictures ------------------------------------------------------------------------------------------------------
 
 
+def top_samples(layer, unit):
+    return layer.top(unit)[:12]
+
+
+def examples_of_bands(layer, unit):
+    return [sample for band in reversed(layer.examples(unit)) for sample in reversed(band.samples)]
+
+
+@pytest.mark.parametrize(("kind", "samples"), [("tops", top_samples), ("bands", examples_of_bands)])
 @pytest.mark.parametrize("level", [0, 20, 47])
-def test_top_samples_are_bright_where_the_unit_is_on(level, opened, web):
+def test_samples_are_bright_where_the_unit_is_on(level, kind, samples, opened, web):
     unit = opened.layer("layer1").ranking()[0]
-    answer = web.get(link("tops", "planted", "layer1", unit, f"{level}.jpg"), headers=HOST)
+    answer = web.get(link(kind, "planted", "layer1", unit, f"{level}.jpg"), headers=HOST)
     assert answer.mimetype == "image/jpeg"
     strip = np.asarray(Image.open(io.BytesIO(answer.data))).astype(float)
     layer = opened.run.layer("layer1")
-    size, tops, pictures = 128, layer.top(unit)[:12], dict(opened.run.thumbnails())
+    size, tops, pictures = 128, samples(layer, unit), dict(opened.run.thumbnails())
     assert strip.shape == (size, size * len(tops), 3)
     checked = 0
     for i, sample in enumerate(tops):
