@@ -37,7 +37,7 @@ NOSE_WIDE = 0.4  # at most, of the distance: standard deviation of the nose's pi
 ASKEW = 0.5  # at most, of the distance downwards: from eyes to mouth sideways
 COARSE = 2  # every second row and column will do for that
 
-Bools = NDArray[np.bool_]
+Points = NDArray[np.float64]
 Box = tuple[slice, slice]
 
 
@@ -105,32 +105,30 @@ def fills(labels: Tensor, roles: Roles) -> Tensor:
 def _moments(masks: Tensor) -> tuple[Tensor, Tensor, Tensor, Tensor]:
     """Return area, middle (x, y) and standard deviation of masks [..., h, w], in parts of the picture, [...] each."""
     height, width = masks.shape[-2:]
-    masks = masks.float()
-    rows, columns = masks.sum(-1), masks.sum(-2)
-    count = rows.sum(-1)
-    down = (torch.arange(height, device=masks.device) + 0.5) / height
-    across = (torch.arange(width, device=masks.device) + 0.5) / width
-    x, y = columns @ across / count, rows @ down / count
-    variance = columns @ across**2 / count - x**2 + rows @ down**2 / count - y**2
-    return count / (height * width), x, y, variance.clamp(min=0).sqrt()
+    y = ((torch.arange(height, device=masks.device) + 0.5) / height)[:, None].expand(height, width)
+    x = ((torch.arange(width, device=masks.device) + 0.5) / width).expand(height, width)
+    sums = masks.flatten(-2).float() @ torch.stack([torch.ones_like(x), x, y, x**2 + y**2], -1).flatten(0, 1)
+    count = sums[..., 0]
+    x, y, square = (sums[..., i] / count for i in (1, 2, 3))
+    return count / (height * width), x, y, (square - x**2 - y**2).clamp(min=0).sqrt()
 
 
 def _faces(labels: NDArray[np.integer], roles: Roles) -> Iterator[Face]:
     pieces, count = ndimage.label(labels == roles.nose)
     areas = np.bincount(pieces.ravel(), minlength=count + 1)[1:]
+    boxes = ndimage.find_objects(pieces)
     for index in np.argsort(-areas, kind="stable")[:MOST_NOSES]:
         if areas[index] < LEAST_NOSE:
             return
-        if face := _face_round(pieces == index + 1, labels, roles):
+        if face := _face_round(_points(pieces, (index + 1,), boxes[index]), labels, roles):
             yield face
 
 
-def _face_round(nose: Bools, labels: NDArray[np.integer], roles: Roles) -> Face | None:
+def _face_round(nose: Points, labels: NDArray[np.integer], roles: Roles) -> Face | None:
     """Return the face that a nose is in the middle of, or None if it has no eyes or no mouth."""
-    found = _points(nose)
-    middle, size = found.mean(0), float(np.sqrt(len(found) / NOSE))
-    eyes = _points(labels == roles.eyes, _box(middle, size, EYES_NEAR))
-    mouth = _points(np.isin(labels, roles.mouth), _box(middle, size, MOUTH_NEAR))
+    middle, size = nose.mean(0), float(np.sqrt(len(nose) / NOSE))
+    eyes = _points(labels, (roles.eyes,), _box(middle, size, EYES_NEAR))
+    mouth = _points(labels, roles.mouth, _box(middle, size, MOUTH_NEAR))
     if not len(eyes) or not len(mouth):
         return None
     between = mouth.mean(0) - eyes.mean(0)
@@ -138,24 +136,23 @@ def _face_round(nose: Bools, labels: NDArray[np.integer], roles: Roles) -> Face 
     if apart < LEAST_APART:
         return None
     side = apart / EYES_TO_MOUTH
-    x, y = (eyes.mean(0) + mouth.mean(0)) / 2
-    rows, columns = np.ogrid[: labels.shape[0], : labels.shape[1]]
-    core = (columns + 0.5 - x) ** 2 + (rows + 0.5 - y) ** 2 < (CORE * side) ** 2
-    filled = np.isin(labels[core], roles.face).sum() / (np.pi * (CORE * side) ** 2)
-    there = [len(points) / (area * side**2) for points, area in ((eyes, EYES), (found, NOSE), (mouth, MOUTH))]
-    likeness = float(np.prod(np.minimum(there, 1)) ** (1 / 3) * min(filled, 1))
-    up = UP * side * between / apart
-    return Face(float(x - up[0]), float(y - up[1]), side, likeness)
+    centre = (eyes.mean(0) + mouth.mean(0)) / 2
+    face = _points(labels, roles.face, _box(centre, side, (-CORE, CORE, -CORE, CORE)))
+    core = (np.hypot(*(face - centre).T) < CORE * side).sum() / (np.pi * (CORE * side) ** 2)
+    there = [len(points) / (area * side**2) for points, area in ((eyes, EYES), (nose, NOSE), (mouth, MOUTH))]
+    likeness = float(np.prod(np.minimum(there, 1)) ** (1 / 3) * min(core, 1))
+    x, y = centre - UP * side * between / apart
+    return Face(float(x), float(y), side, likeness)
 
 
-def _box(middle: NDArray[np.float64], size: float, near: tuple[float, float, float, float]) -> Box:
-    left, right, top, bottom = near
-    ends = (middle[1] + top * size, middle[1] + bottom * size, middle[0] + left * size, middle[0] + right * size)
+def _box(middle: NDArray[np.float64], side: float, near: tuple[float, float, float, float]) -> Box:
+    left, right, top, bottom = (value * side for value in near)
+    ends = (middle[1] + top, middle[1] + bottom, middle[0] + left, middle[0] + right)
     first, stop, begin, end = (max(0, round(float(value))) for value in ends)
     return slice(first, stop), slice(begin, end)
 
 
-def _points(mask: Bools, box: Box = (slice(0, None), slice(0, None))) -> NDArray[np.float64]:
-    """Return the middles of the pixels of a mask that lie in a box, x and y, [N, 2]."""
-    rows, columns = np.nonzero(mask[box])
+def _points(labels: NDArray[np.integer], wanted: Sequence[int], box: Box) -> Points:
+    """Return the middles of the pixels in a box that have one of certain labels, x and y, [N, 2]."""
+    rows, columns = np.nonzero(np.isin(labels[box], wanted))
     return np.stack([columns + box[1].start + 0.5, rows + box[0].start + 0.5], 1)
