@@ -19,8 +19,8 @@ from .person import one_person, without_face
 
 SURVEYS = (256, 512)  # pixels a side at which the whole picture is searched, if it shows no face at the usual size
 FINEST = 2  # times the picture's own pixels: a finer survey shows nothing new
-# Likeness, from nearby, from which on it is a face: 98% of 359 pasted ones have it, and 232 pictures without a face stayed
-# as they were.
+# Likeness, from nearby, from which on it is a face: 98% of 359 pasted ones have it, and 232 pictures without a face
+# stayed as they were.
 LIKE = 0.6
 NEARER = 3  # looks at most, to bring a face into its frame
 MOVED, GROWN = 0.04, 0.09  # sides, and logarithm, by which a frame changes that is good enough
