@@ -14,7 +14,7 @@ base          the contract: Segmenter, Concept; Planes (``a+b``); resizing of la
 catalog       load, entries: from what a user types to a segmenter
 colors        eleven colour names and five bands of lightness, by one table lookup
 planted       the concepts of the planted generators, exactly
-faces/        ``face-parts``: its weights, its card, and how they were made
+faces/        ``face-parts``: how it looks, its weights, its card, and how they were made
 masks         label PNGs that people drew, keyed by seed or file name
 smp           models of segmentation-models-pytorch, from a folder or the hub
 sidecar       ``ganatomy.json``: the names and preprocessing that such a model lacks

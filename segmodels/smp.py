@@ -85,13 +85,7 @@ class SmpSegmenter(Segmenter):
 
     def segment(self, images: Tensor, keys: Sequence[int | str] | None) -> Tensor:
         """Label images [N, 3, H, W]: int16 [N, 1, h, w] with (h, w) the sidecar's input size; ``keys`` are not used."""
-        parts = []
-        for chunk in images.split(self._chunk()):
-            logits = self._logits(chunk)
-            if logits.shape[1] == 1:
-                parts.append((logits > 0).to(torch.int16) * self._labels[0])
-            else:
-                parts.append(self._labels[logits.argmax(dim=1, keepdim=True)])
+        parts = [self._labels_of(self._logits(chunk)) for chunk in images.split(self._chunk())]
         return torch.cat(parts).to(images.device)
 
     @torch.no_grad()
@@ -101,17 +95,22 @@ class SmpSegmenter(Segmenter):
         The softmax of the logits (the sigmoid for a model of one class). Channel 0, "unlabelled", is the sum over
         unnamed classes, or 1 - p for a model of one class.
         """
-        parts = []
-        for chunk in images.split(self._chunk()):
-            logits = self._logits(chunk)
-            if logits.shape[1] == 1:
-                by_class, of_class = torch.cat([(-logits).sigmoid(), logits.sigmoid()], 1), torch.tensor([0, 1])
-            else:
-                by_class, of_class = logits.softmax(dim=1), self._labels
-            n, _, height, width = by_class.shape
-            result = by_class.new_zeros(n, len(self.concepts), height, width)
-            parts.append(result.index_add_(1, of_class.long().to(result.device), by_class))
+        parts = [self._probabilities_of(self._logits(chunk)) for chunk in images.split(self._chunk())]
         return torch.cat(parts).to(images.device)
+
+    def _labels_of(self, logits: Tensor) -> Tensor:
+        if logits.shape[1] == 1:
+            return (logits > 0).to(torch.int16) * self._labels[0]
+        return self._labels[logits.argmax(dim=1, keepdim=True)]
+
+    def _probabilities_of(self, logits: Tensor) -> Tensor:
+        if logits.shape[1] == 1:
+            by_class, of_class = torch.cat([(-logits).sigmoid(), logits.sigmoid()], 1), torch.tensor([0, 1])
+        else:
+            by_class, of_class = logits.softmax(dim=1), self._labels
+        n, _, height, width = by_class.shape
+        result = by_class.new_zeros(n, len(self.concepts), height, width)
+        return result.index_add_(1, of_class.long().to(result.device), by_class)
 
     def _chunk(self) -> int:
         height, width = self.sidecar.input_size
@@ -120,7 +119,11 @@ class SmpSegmenter(Segmenter):
     def _logits(self, images: Tensor) -> Tensor:
         """Return the model's logits, float32 [N, classes, h, w] at the input size."""
         height, width = self.sidecar.input_size
-        pixels = resize_images(unit_images(images.to(self._device), self.name), height, width)
+        return self._logits_at(resize_images(unit_images(images.to(self._device), self.name), height, width))
+
+    def _logits_at(self, pixels: Tensor) -> Tensor:
+        """Return the model's logits, float32 [N, classes, h, w], of pixels [N, 3, h, w] in [0, 1] at their own size."""
+        height, width = pixels.shape[-2:]
         pixels = (pixels - self._mean) / self._std
         # Right and below, with zeros, i.e. the mean colour, so that pixel (0, 0) stays where it is.
         padded = nn.functional.pad(pixels, (0, -width % self.stride, 0, -height % self.stride))
