@@ -14,7 +14,7 @@ from .forward import KEPT_BYTES
 from .job import Job
 from .levels import COARSE, PILOT_VALUES, pilot_samples
 from .memory import stored_values
-from .passing import count_atom
+from .passing import TOGETHER_BYTES, count_atom
 from .plan import GROUPS, Plan
 from .slabs import Slabs
 
@@ -47,7 +47,10 @@ def estimate(job: Job) -> Estimate:
     maps = whole.top + 2 * BANDS * EACH * stored_values(shapes, LARGEST_EXAMPLE)
     return Estimate(
         seconds=each * (samples + pilot_samples(samples)) * len(groups),
-        memory=2 * job.batch * sample + pilot + max(levels, *(memory.total for memory in passes)),
+        memory=(job.at_a_time + 2) * job.batch * sample
+        + 2 * TOGETHER_BYTES
+        + pilot
+        + max(levels, *(memory.total for memory in passes)),
         file=(2 * whole.counts + blocks) // COUNTS_SHRINK + maps + whole.moments // 2 + whole.samples,
         seconds_per_sample=each,
         passes=len(groups),

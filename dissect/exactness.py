@@ -29,7 +29,7 @@ def division(threads: int) -> int:
     """Return how many batches are made at a time with so many threads, which they share.
 
     Batches side by side, a thread each, are quicker than one batch on several threads, which wait for each other after
-    every operation; much quicker where something else runs on the machine (decision 0011). But each takes memory.
+    every operation; much quicker where something else runs on the machine (decision 0012). But each takes memory.
     """
     return max(1, min(threads, MOST_AT_A_TIME))
 

@@ -4,10 +4,9 @@ from __future__ import annotations
 
 import collections.abc
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
-from contextlib import AbstractContextManager, closing, nullcontext
+from contextlib import closing
 from dataclasses import dataclass, field
 from itertools import takewhile
-from threading import Lock
 from typing import TypeAlias
 
 import numpy as np
@@ -88,7 +87,6 @@ class Forward:
     threads: int
     pause: Pause | None = None
     _kept: dict[int, Batch] = field(default_factory=dict, repr=False)
-    _segmenting: AbstractContextManager = field(default_factory=Lock, repr=False)
 
     @property
     def device(self) -> torch.device:
@@ -152,8 +150,7 @@ class Forward:
         self._check_finite("the image", capture.images, start)
         for name, value in features.items():
             self._check_finite(f"layer {name!r}", value, start)
-        with nullcontext() if self.segmenter.concurrent else self._segmenting:
-            labels = self.segmenter(capture.images, self.samples.keys[start:stop])
+        labels = self.segmenter(capture.images, self.samples.keys[start:stop])
         resized = resize_labels(labels, *size).cpu().contiguous().numpy()
         return Batch(start, self.samples.seeds[start:stop], small_pictures(capture.images), features, resized)
 

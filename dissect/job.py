@@ -108,15 +108,20 @@ class Job:
         return Forward(self._generators, self.segmenter, self.samples, shapes, self.batch, self.threads, self.pause)
 
     @property
+    def at_a_time(self) -> int:
+        """How many batches are made at a time."""
+        return len(self._generators)
+
+    @property
     def threads_each(self) -> int:
-        """Threads for each of the batches that are made at a time."""
-        return max(1, self.threads // len(self._generators))
+        """Threads for each of them."""
+        return max(1, self.threads // self.at_a_time)
 
     @property
     def _generators(self) -> list[Generator]:
-        """The generator, and replicas of it that work at the same time."""
-        workers = division(self.threads) if self.generator.device.type == "cpu" else 1
-        return self.generator.replicas(workers)
+        """The generator, and replicas of it that work at the same time, if the segmenter can, too."""
+        apart = self.generator.device.type == "cpu" and self.segmenter.concurrent
+        return self.generator.replicas(division(self.threads) if apart else 1)
 
     # -- what it is ----------------------------------------------------------------------------------------
 

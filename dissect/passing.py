@@ -95,8 +95,14 @@ class Pass:
         samples = len(accumulator.concept_area)
         if progress is not None and accumulator.samples_done:
             progress(accumulator.samples_done, samples)
-        try:
-            with closing(self.forward.batches(self.plan, accumulator.left, self.size)) as batches:
+        complete: Header | None = None
+
+        def keep() -> None:
+            if accumulator.samples_done:
+                self.checkpoint.save(accumulator, complete or header())
+
+        with closing(self.forward.batches(self.plan, accumulator.left, self.size)) as batches:
+            try:
                 for atom in accumulator.left:
                     count_atom(self.forward, batches, accumulator, atom, progress)
                     now = time.monotonic()
@@ -106,12 +112,11 @@ class Pass:
                         self.checkpoint.save(accumulator, header())
                         written = time.monotonic()
                     last = now
-            complete = header()
-            return LivePart(accumulator, complete, lambda: self.checkpoint.save(accumulator, complete))
-        except KeyboardInterrupt:
-            if accumulator.samples_done:
-                self.checkpoint.save(accumulator, header())
-            raise
+                complete = header()
+                return LivePart(accumulator, complete, keep)
+            except KeyboardInterrupt:
+                keep()  # before anything is waited for
+                raise
 
     def _report(self, accumulator: Accumulator, seconds: float) -> None:
         """Leave a small file that says how far the pass is, for whoever watches it."""

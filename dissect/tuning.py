@@ -23,8 +23,8 @@ from .job import Job
 from .plan import Plan
 
 CANDIDATES = {"cpu": (1, 2, 4, 8), "cuda": (8, 16, 32, 64)}
-LEAST_SAMPLES = 100  # of a job that is worth a measurement
 ENOUGH = 4  # samples timed for each of the batches that are made at a time, or one batch if that is more
+LEAST_SHARE = 4  # a job must have so many times the samples that one timing takes, for the largest batch
 QUICKER = 0.95  # a larger batch takes more memory, and must be worth it
 FILE = "batches.json"
 
@@ -35,25 +35,33 @@ def settle_batch(job: Job, size: tuple[int, int]) -> None:
     Args:
         size: (H, W) of the labels.
     """
-    candidates = [b for b in CANDIDATES.get(job.generator.device.type, ()) if b <= job.plan.atom]
-    if job.asked["batch"] is not None or len(candidates) < 2 or job.plan.samples < LEAST_SAMPLES:
+    if job.asked["batch"] is not None:
         return
-    path, key = cache_dir().parent / FILE, _key(job)
-    known = _read(path)
-    if key not in known:
-        known[key] = _quickest(job, size, candidates)
+    candidates = [b for b in CANDIDATES.get(job.generator.device.type, ()) if b <= job.plan.atom]
+    if len(candidates) < 2 or job.plan.samples < LEAST_SHARE * _trial(job, candidates[-1]):
+        return
+    path, key = cache_dir().parent / FILE, _key(job, candidates)
+    found = _read(path).get(key)
+    if found is None:
+        found = _quickest(job, size, candidates)
         with contextlib.suppress(OSError):  # if it cannot be kept, it is measured again
             path.parent.mkdir(parents=True, exist_ok=True)
-            store.write_json(path, known)
-    job.batch = min(known[key], job.plan.atom)
+            store.write_json(path, _read(path) | {key: found})
+    job.batch = found
 
 
 def _quickest(job: Job, size: tuple[int, int], candidates: list[int]) -> int:
-    """Return the smallest batch that is about as quick as any, going up until they become slower."""
+    """Return the smallest batch that is about as quick as any, going up until they become slower or do not fit."""
     best, least = candidates[0], float("inf")
     for batch in candidates:
         job.batch = batch
-        seconds = _seconds_per_sample(job, size)
+        try:
+            seconds = _seconds_per_sample(job, size)
+        except torch.OutOfMemoryError:
+            if batch == candidates[0]:
+                raise
+            torch.cuda.empty_cache()
+            break
         if seconds < least * QUICKER:
             best, least = batch, seconds
         elif seconds > least / QUICKER:
@@ -61,30 +69,34 @@ def _quickest(job: Job, size: tuple[int, int], candidates: list[int]) -> int:
     return best
 
 
+def _trial(job: Job, batch: int) -> int:
+    """Return how many samples one timing takes."""
+    return job.at_a_time * max(ENOUGH, batch)
+
+
 def _seconds_per_sample(job: Job, size: tuple[int, int]) -> float:
     """Return the time of generating and segmenting a sample, with all batches that are made at a time."""
     forward = job.forward()
-    workers = len(forward.generators)
-    count = min(job.plan.samples, workers * max(ENOUGH, job.batch))
-    trial, times = Plan(count, count), []
-    for _ in range(2):  # the first time, memory is fetched and algorithms are chosen
+    count = min(job.plan.samples, _trial(job, job.batch))
+    times = []
+    for samples in (min(job.batch, count), count):  # the first time, memory is fetched and algorithms are chosen
         began = time.perf_counter()
-        with closing(forward.batches(trial, range(1), size)) as batches:
-            for _batch in batches:
-                pass
+        with closing(forward.batches(Plan(samples, samples), range(1), size)) as batches:
+            for _ in batches:
+                forward.breathe()
         if job.generator.device.type == "cuda":
             torch.cuda.synchronize(job.generator.device)
-        times.append((time.perf_counter() - began) / count)
-    return min(times)
+        times.append((time.perf_counter() - began) / samples)
+    return times[-1]
 
 
-def _key(job: Job) -> str:
+def _key(job: Job, candidates: list[int]) -> str:
     """Return what the measurement holds for."""
     generator = job.generator
     device = torch.cuda.get_device_name(generator.device) if generator.device.type == "cuda" else platform.processor()
     parts = [
         generator.fingerprint, job.segmenter.sha256, sorted(job.shapes), device, platform.node(), job.threads,
-        torch.__version__,
+        torch.__version__, candidates,
     ]  # fmt: skip
     return hashlib.sha256(json.dumps(parts).encode()).hexdigest()[:32]
 

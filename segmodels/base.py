@@ -41,7 +41,8 @@ class Segmenter(ABC):
         name: what a user types to get this segmenter again.
         concepts: ``concepts[0]`` is "unlabelled"; ``concepts[i]`` is what label ``i`` means.
         sha256: hash of whatever determines the labels (weights and settings), for the manifest of a run.
-        concurrent: whether several threads may ask at the same time; else they take turns.
+        concurrent: whether several threads may ask at the same time, in any order; else a pass makes one batch at
+            a time.
     """
 
     concurrent = False

@@ -14,7 +14,6 @@ import segmodels
 from dissect import tuning
 from dissect.ahead import FINISHED, ahead
 from dissect.exactness import MOST_AT_A_TIME, division
-from dissect.forward import Forward
 from dissect.job import Job
 from dissect.samples import Samples
 
@@ -139,6 +138,48 @@ def test_a_network_that_cannot_be_copied_works_alone(tmp_path):
     assert run.samples == 20
 
 
+class Closed(nn.Module):
+    """Its copy still calls the original's parts."""
+
+    def __init__(self):
+        super().__init__()
+        self.a, self.b = nn.ConvTranspose2d(4, 6, 8), nn.Conv2d(6, 3, 1)
+        self.run = lambda z: torch.tanh(self.b(self.a(z)))
+
+    def forward(self, z):
+        return self.run(z)
+
+
+class Noisy(nn.Module):
+    def __init__(self):
+        super().__init__()
+        self.make = nn.ConvTranspose2d(4, 3, 8)
+
+    def forward(self, z):
+        x = self.make(z)
+        return torch.tanh(x + 0.1 * torch.randn_like(x))
+
+
+@pytest.mark.parametrize("network", [Closed, Noisy])
+def test_a_network_whose_copy_is_not_the_same_works_alone(network):
+    torch.manual_seed(1)
+    generator = dissect.load(network().eval(), z_dim=4)
+    before = torch.random.get_rng_state()
+    assert generator.replicas(2) == [generator]
+    assert torch.equal(before, torch.random.get_rng_state())
+
+
+def test_buffers_that_change_change_in_replicas():
+    torch.manual_seed(2)
+    network = nn.Sequential(nn.ConvTranspose2d(4, 6, 8), nn.BatchNorm2d(6), nn.Conv2d(6, 3, 1)).eval()
+    generator = dissect.load(network, z_dim=4)
+    generator.replicas(2)
+    network[1].running_mean.add_(1)
+    _, other = generator.replicas(2)
+    codes = generator.sample(range(2))
+    assert torch.equal(generator(codes), other(codes))
+
+
 # Several at a time
 
 
@@ -149,29 +190,34 @@ def test_threads_are_divided(threads):
     assert at_a_time * (threads // at_a_time) <= threads
 
 
-class Slow(segmodels.Segmenter):
-    """Notices when it is asked while it is at work."""
+class Dark(segmodels.Segmenter):
+    """Notices in which order it is asked, and by whom."""
 
     def __init__(self, concurrent):
-        super().__init__("slow", (segmodels.base.UNLABELLED, segmodels.Concept("dark")), "0" * 64)
-        self.concurrent, self.at_work, self.met = concurrent, 0, False
+        super().__init__("dark", (segmodels.base.UNLABELLED, segmodels.Concept("dark")), "0" * 64)
+        self.concurrent, self.asked, self.threads = concurrent, [], set()
 
     def segment(self, images, keys):
-        self.at_work += 1
-        time.sleep(0.01)
-        self.met |= self.at_work > 1
-        self.at_work -= 1
+        self.asked += keys
+        self.threads.add(threading.current_thread().name.split("_")[0])
+        time.sleep(0.002)
         return (images.mean(1, keepdim=True) < 0).to(torch.int16)
 
 
 @pytest.mark.parametrize("concurrent", [False, True])
-def test_segmenters_take_turns_unless_they_say_that_they_need_not(concurrent):
-    generator, segmenter = dissect.load("planted:3"), Slow(concurrent)
-    shapes = {"layer1": (1, 1, 1)}
-    forward = Forward(generator.replicas(2), segmenter, Samples(generator, seeds=range(40)), shapes, 1, 2)
-    plan = dissect.job.Plan(40, 40)
-    assert [batch.start for batch in forward.batches(plan, range(1), (8, 8))] == list(range(40))
-    assert segmenter.met == concurrent
+def test_segmenters_are_asked_by_several_threads_only_if_they_say_so(concurrent):
+    generator, segmenter = dissect.load("planted:3"), Dark(concurrent)
+    job = Job(generator, segmenter, Samples(generator, seeds=range(40)), ["layer1"], dissect.job.Path("run.h5"),
+              batch=1, threads=3)  # fmt: skip
+    assert (job.at_a_time, job.threads_each) == ((3, 1) if concurrent else (1, 3))
+    batches = job.forward().batches(dissect.job.Plan(40, 40), range(1), (8, 8))
+    assert [batch.start for batch in batches] == list(range(40))
+    assert sorted(segmenter.asked) == list(range(40))
+    if concurrent:
+        assert segmenter.threads == {"ahead"}
+    else:
+        assert segmenter.asked == list(range(40))
+        assert segmenter.threads == {threading.current_thread().name.split("_")[0]}
 
 
 def test_the_same_bits_with_one_thread_and_several(digiface, tmp_path):
@@ -212,11 +258,23 @@ def test_the_quickest_batch_is_measured_once_and_kept(kept, monkeypatch):
     assert len(asked) == 4
     assert settled(threads=1) == 2  # another number of threads is measured by itself
     assert len(asked) == 8
+    settled(samples=30)
+    assert len(asked) == 8
     assert settled(batch=7) == 7
-    assert settled(samples=98) == dissect.job.CPU_BATCH  # too few samples to be worth it
+    assert settled(samples=30) == 2  # too few samples to be worth it: an atom of two
     kept.write_text("[1, 2")
     assert settled() == 2
     assert len(asked) == 12
+
+
+def test_a_batch_that_does_not_fit_is_not_taken(kept, monkeypatch):
+    def seconds(job, _size):
+        if job.batch > 2:
+            raise torch.OutOfMemoryError("too much")
+        return 1 / job.batch
+
+    monkeypatch.setattr(tuning, "_seconds_per_sample", seconds)
+    assert settled() == 2
 
 
 def test_measuring_stops_where_batches_become_slower(kept, monkeypatch):

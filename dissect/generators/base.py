@@ -312,14 +312,37 @@ class Generator(ABC):
     # -- several at a time ---------------------------------------------------------------------------------
 
     def replicas(self, count: int) -> list[Self]:
-        """Return this generator and ``count - 1`` replicas, or only this one if its network cannot be copied."""
-        known: list[Self] = vars(self).setdefault("_replicas", [])
-        try:
-            while len(known) < count - 1:
-                known.append(self.replica())
-        except Exception:  # whatever a stranger's module does when it is copied
+        """Return this generator and ``count - 1`` replicas, or only this one if copies of its network go wrong."""
+        known: list[Self] | None = vars(self).setdefault("_replicas", [])
+        if known is None:
             return [self]
-        return [self, *known[: max(0, count - 1)]]
+        while len(known) < count - 1:
+            other = self._checked_replica()
+            if other is None:
+                vars(self)["_replicas"] = None  # it would go wrong again
+                return [self]
+            known.append(other)
+        chosen = known[: max(0, count - 1)]
+        for other in chosen:
+            for ours, theirs in zip(self.module.buffers(), other.module.buffers(), strict=True):
+                theirs.copy_(ours)
+        return [self, *chosen]
+
+    def _checked_replica(self) -> Self | None:
+        """Return a replica that gives the bits of this generator, or None if there can be none."""
+        try:
+            with torch.random.fork_rng(devices=[]):  # a network that draws its own noise must not notice
+                other = self.replica()
+                if other.layers != self.layers:
+                    return None
+                codes, layers = self.sample([0]), self.default_layers()
+                one, two = (generator.capture(codes, layers) for generator in (self, other))
+        except MemoryError:
+            raise
+        except Exception:  # whatever a stranger's module does when it is copied, or its copy when it is called
+            return None
+        same = torch.equal(one.images, two.images)
+        return other if same and all(torch.equal(one.features[name], two.features[name]) for name in layers) else None
 
     def replica(self) -> Self:
         """Return another generator over the same parameters, whose passes may run at the same time as this one's.
