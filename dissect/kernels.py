@@ -10,7 +10,9 @@ import numpy as np
 
 GUIDE = 1024  # entries of a unit's table from activation to level
 MOST_STEPS = 3  # levels in one slot up to which comparing with all of them beats asking after each
-FEW_LINES = 4  # that share their source columns, from which on it pays to find what may be above the lowest level
+LEAST_SHARED = (
+    1024  # pixels between two source columns from which on it pays to find what may be above the lowest level
+)
 MARGIN = np.float32(2.0**-21)  # of the lowest level: more than interpolation can round upwards
 LEAST = np.float32(1e-37)  # the same for levels next to zero
 
@@ -244,7 +246,7 @@ def count(features, columns_first, row_index, row_weight, column_index, column_w
                     a, b = column_index[0, line], column_index[1, line]
                     while end < lines and column_index[0, end] == a and column_index[1, end] == b:
                         end += 1
-                if end - line >= FEW_LINES:
+                if (end - line) * length >= LEAST_SHARED:
                     active = _find_active(columns[a], columns[b], off, where, ends)
                     left, right, some = ends[0, :active], ends[1, :active], values[:active]
                     for x in range(line, end):
