@@ -7,6 +7,7 @@ the open runs, and a file to make there. It never names code, an address, or a p
 from __future__ import annotations
 
 import json
+import logging
 import re
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -31,6 +32,8 @@ NAME = re.compile(r"[^\W_][\w.+ -]{0,99}", re.ASCII)
 UNFIT = re.compile(r"[^A-Za-z0-9.+-]+")
 COMPANIONS = (".effects.h5", ".memory.h5")
 MOST_SAMPLES, MOST_SEED = 10_000_000, 2**32
+
+log = logging.getLogger("ganatomy.orders")
 
 
 @dataclass(frozen=True)
@@ -142,16 +145,14 @@ class Orders:
         out = self.folder / order.out
         try:
             run = self._run(order, out, desk)
-            desk.say("computing its tables")
-            for layer in run.layers:
-                desk.pause()
-                run.layer(layer).label  # noqa: B018 (which fills the cache, so that the pages open at once)
         except KeyboardInterrupt:
             desk.say(_kept(out))
             raise
         except GanatomyError as error:  # paths are of this machine; a page speaks of names
             raise GanatomyError(str(error).replace(f"{self.folder}/", "")) from error
-        return self.library.add(out)
+        slug = self.library.add(out)
+        _fill_tables(run, desk)
+        return slug
 
     def _run(self, order: Order, out: Path, desk: Desk) -> Run:
         def progress(done: int, total: int) -> None:
@@ -174,6 +175,19 @@ class Orders:
 def can_go_on(report: Report) -> bool:
     """Tell whether a job has ended such that the same order goes on from where it was."""
     return isinstance(report.details, Order) and report.state in (State.CANCELLED, State.FAILED)
+
+
+def _fill_tables(run: Run, desk: Desk) -> None:
+    """Compute a finished run's tables, so that its pages open at once. What ends this early does not undo the run."""
+    desk.say("computing its tables")
+    try:
+        for layer in run.layers:
+            desk.pause()
+            run.layer(layer).label  # noqa: B018 (which fills the cache)
+    except KeyboardInterrupt:
+        return
+    except Exception:
+        log.exception("the tables of %s", run.path)
 
 
 def _kept(out: Path) -> str:

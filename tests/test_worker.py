@@ -397,6 +397,31 @@ def test_a_dissection_can_be_cancelled_while_it_chooses_levels(orders, worker, m
     assert not list(orders.folder.iterdir())
 
 
+class Bare:
+    """A finished run whose tables cannot be computed."""
+
+    def __init__(self, run, error):
+        self.path, self.layers, self._error = run.path, run.layers, error
+
+    def layer(self, name):
+        raise self._error
+
+
+@pytest.mark.parametrize("error", [None, GanatomyError("damaged"), MemoryError(), ValueError("a bug")])
+def test_what_happens_after_a_run_is_finished_does_not_undo_it(orders, worker, monkeypatch, error):
+    def run(job, progress):
+        made = run_job(job, progress)
+        if error is not None:
+            return Bare(made, error)
+        worker.cancel(1)
+        return made
+
+    monkeypatch.setattr("app.orders.run_job", run)
+    last = ended(worker, orders.start(Order("planted:5", "planted", 20, layers=("layer1",), out="run.h5")))
+    assert (last.state, last.error, last.result) == (State.DONE, "", "run")
+    assert orders.library.get("run").run.samples == 20
+
+
 def test_pausing_changes_no_bit_and_is_asked_often(alone, tmp_path):
     asked = []
     generator, segmenter = dissect.load("planted:5"), segmodels.load("planted")
