@@ -46,7 +46,7 @@ def panel(opened: OpenRun, layer: str, unit: int) -> Component:
             debounce=PAUSE, mt=8,
         ),
         html.P("", id="unit-noted", className="key"),
-        dcc.Store(id="unit-where", data=where | {"tags": list(note.tags), "note": note.note, "turn": 0, "refused": None}),
+        dcc.Store(id="unit-where", data=where | {"tags": list(note.tags), "note": note.note, "refused": None}),
         dcc.Store(id="unit-change"),
     )  # fmt: skip
 
