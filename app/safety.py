@@ -1,8 +1,9 @@
 """Who may talk to the dashboard: Host, Origin, token and cookie are checked before anything else is done.
 
-On a loopback address there is no token, unless other names are answered there: then a proxy shows it to others. What would then be open to other web pages of the same browser is closed by
-two checks: the Host must be a loopback name (so a foreign name that resolves to 127.0.0.1 is refused), and an Origin,
-where the browser sends one, must be the Host itself. Any port is fine: ``ssh -L 9000:127.0.0.1:8050`` changes it.
+On a loopback address there is no token, unless other names are answered there: a proxy then shows it to others. What
+would be open to other web pages of the same browser is closed by two checks: the Host must be a loopback name (so a
+foreign name that resolves to 127.0.0.1 is refused), and an Origin, where the browser sends one, must be the Host
+itself. Any port is fine: ``ssh -L 9000:127.0.0.1:8050`` changes it.
 """
 
 from __future__ import annotations
