@@ -101,7 +101,7 @@ def test_wrong_addresses_say_what_is_wrong(site, visitors):  # noqa: F811
     visitor = visitors(site)
     for path, words in (
         ("/unit/planted/layer1/64", "units 0..63, got 64"), ("/run/absent", "unknown run"), ("/nowhere", "nowhere"),
-        ("/concepts/planted/circel", "nearest: circle"), ("/unit/planted/layer1/x", "not one of a page"),
+        ("/concepts/planted/circel", "nearest: circle"), ("/unit/planted/layer1/x", "expected the number of a unit"),
     ):  # fmt: skip
         visitor.visit(path)
         assert words in visitor.page.inner_text("main")

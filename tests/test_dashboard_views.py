@@ -15,7 +15,7 @@ from PIL import Image
 import dissect
 from app import cli, server
 from app.comparing import MAXIMA, PROFILES, changes, likeness, pairs
-from app.context import Address, link
+from app.context import Address, Context, link
 from app.drawings import short
 from app.facts import percent
 from app.library import Library
@@ -183,6 +183,34 @@ def test_names_survive_an_address(name):
     address = Address.of(path, "?" + query)
     assert address == Address("unit", ("run", name, "7"), {"q": name})
     assert quote(name, safe="") == name or path.count("/") == 4
+
+
+@pytest.mark.parametrize(
+    ("path", "words"),
+    [
+        ("/unit/planted/layer1/x", "expected the number of a unit"), ("/unit/planted", "expected a layer"),
+        ("/unit/planted/layer1/-1", "expected the number of a unit"), ("/unit/planted/layer1/²", "expected the number"),
+        ("/unit/planted/layer1/" + "9" * 5000, "expected the number"), ("/unit", "expected a run"),
+        ("/run", "expected a run"), ("/unit/planted/layer1/64", "units 0..63, got 64"), ("/x", "no page 'x'"),
+    ],
+)  # fmt: skip
+def test_an_address_that_is_none_says_what_was_expected(path, words, library, caplog):
+    body = server._body(Context(library, None), Address.of(path, ""))
+    assert words in json.dumps(body.to_plotly_json(), default=lambda part: part.to_plotly_json())
+    assert not caplog.records, "a mistyped address is no bug"
+
+
+@pytest.mark.parametrize("error", [ValueError("a bug"), IndexError("a bug"), KeyError("a bug")])
+def test_a_bug_in_a_page_is_called_one(error, library, monkeypatch, caplog):
+    def broken(*_):
+        raise error
+
+    monkeypatch.setattr("app.pages.run.layout", broken)
+    body = server._body(Context(library, None), Address.of("/run/planted", ""))
+    text = json.dumps(body.to_plotly_json(), default=lambda part: part.to_plotly_json())
+    assert "went wrong inside" in text
+    assert "a bug" not in text
+    assert caplog.records[0].exc_info[1] is error
 
 
 # -- two runs ------------------------------------------------------------------------------------------------------

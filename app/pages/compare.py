@@ -30,7 +30,7 @@ ROW = 54
 
 def layout(context: Context, address: Address) -> Component:
     """Return the page of ``/compare/<run>?layer=&with=&layer2=&by=``."""
-    a = context.library.get(address.parts[0] if address.parts else "")
+    a = context.library.get(address.part(0, "a run"))
     query = address.query
     b = _other(context, a, query.get("with"))
     layer = query.get("layer") or a.run.layers[0]
