@@ -9,6 +9,7 @@ from __future__ import annotations
 import json
 import logging
 import re
+import threading
 from dataclasses import dataclass, replace
 from pathlib import Path
 
@@ -60,6 +61,7 @@ class Orders:
 
     def __init__(self, library: Library, weights: Weights, worker: Worker) -> None:
         self.library, self.weights, self.worker = library, weights, worker
+        self._lock = threading.Lock()  # a name is free until its order is in the queue: one at a time chooses
 
     @property
     def folder(self) -> Path:
@@ -82,11 +84,12 @@ class Orders:
 
     def start(self, order: Order) -> int:
         """Check an order, put it into the queue, and return the job's number; GanatomyError says what is wrong."""
-        order = self.checked(order)
-        title = f"{order.generator} by {order.segmenter}, {order.samples:,} samples"
-        if (number := self._being_made().get(order.out)) is not None:
-            raise GanatomyError(f"{order.out} is being made already, by job {number}")
-        return self.worker.submit(KIND, title, lambda desk: self._dissect(order, desk), details=order)
+        with self._lock:
+            order = self.checked(order)
+            title = f"{order.generator} by {order.segmenter}, {order.samples:,} samples"
+            if (number := self._being_made().get(order.out)) is not None:
+                raise GanatomyError(f"{order.out} is being made already, by job {number}")
+            return self.worker.submit(KIND, title, lambda desk: self._dissect(order, desk), details=order)
 
     def checked(self, order: Order) -> Order:
         """Return the order with the file's name made whole; GanatomyError if it cannot be done as it stands."""

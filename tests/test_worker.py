@@ -510,6 +510,27 @@ def test_one_file_is_not_made_twice_at_once(orders, worker, monkeypatch):
         ended(worker, number)
 
 
+def test_orders_at_the_same_time_get_names_of_their_own(orders, worker, monkeypatch):
+    endless, real = Endless(), worker.submit
+    worker.submit("test", "t", endless)
+
+    def submit(*arguments, **named):
+        time.sleep(0.02)  # time enough for another to choose the same name
+        return real(*arguments, **named)
+
+    monkeypatch.setattr(worker, "submit", submit)
+    asked = [in_thread(lambda: orders.start(Order("planted:5", "planted", 20))) for _ in range(6)]
+    asked += [in_thread(lambda: orders.start(ORDER)) for _ in range(6)]
+    for thread, _ in asked:
+        thread.join(SECONDS)
+    names = [report.details.out for report in worker.reports() if report.details]
+    assert len(names) == len(set(names)) == 7
+    assert sum(isinstance(box[0], GanatomyError) for _, box in asked) == 5
+    for report in worker.reports():
+        worker.cancel(report.id)
+    endless.enough.set()
+
+
 def test_the_layers_of_a_generator(orders):
     layers, recommended = orders.layers("planted:5,layers=4")
     assert layers == ["layer1", "layer2", "layer3", "layer4"]
