@@ -24,7 +24,7 @@ from segmodels.masks import MASKS_PREFIX
 from .library import Library
 from .reports import Report, State
 from .weights import Weights, inside_of
-from .worker import Desk, Worker
+from .worker import PATIENCE, Desk, Worker
 
 KIND = "dissect"
 SUFFIX = ".h5"
@@ -76,10 +76,12 @@ class Orders:
         """Return what can be typed for a segmenter, beside folders: more of them, joined by +."""
         return [entry.name for entry in segmodels.entries() if _is_name(entry)]
 
-    def layers(self, generator: str, channel: object = None, turn: float | None = None) -> tuple[list[str], list[str]]:
-        """Return a generator's layers and the recommended ones among them; opens it."""
+    def layers(
+        self, generator: str, channel: object = None, turn: float | None = None, patience: float = PATIENCE
+    ) -> tuple[list[str], list[str]]:
+        """Return a generator's layers and the recommended ones among them; opens it. As :meth:`Worker.ask`."""
         source = self.weights.source_of(generator, self.folder)
-        opened = self.worker.ask(lambda: self.weights.open(source), channel, turn)
+        opened = self.worker.ask(lambda: self.weights.open(source), channel, turn, patience)
         return [layer.name for layer in opened.layers], opened.default_layers()
 
     def start(self, order: Order) -> int:

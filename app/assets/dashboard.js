@@ -294,6 +294,13 @@ window.dash_clientside = Object.assign({}, window.dash_clientside, {
       return none();
     },
 
+    generatorTyped(generator, who) {  // once no key has been struck for a while
+      const turn = ganatomy.typed = (ganatomy.typed || 0) + 1;
+      return new Promise((resolve) => {
+        setTimeout(() => resolve(turn === ganatomy.typed ? { generator, who, turn } : none()), 300);
+      });
+    },
+
     noteChanged(tags, text, where, change) {
       if (!where || !Array.isArray(tags)) return none();
       const answered = !change || where.turn === change.turn;  // nothing is on its way
