@@ -208,7 +208,7 @@ def test_old_jobs_are_forgotten_but_none_that_is_alive(worker):
 # Requests
 
 
-def test_a_request_is_done_between_the_steps_of_a_running_job(worker):
+def test_a_request_is_done_in_the_pauses_of_a_running_job(worker):
     endless, waiting = Endless(), Endless()
     number, other = worker.submit("test", "t", endless), worker.submit("test", "t", waiting)
     assert endless.begun.wait(SECONDS)
@@ -296,6 +296,58 @@ def test_a_request_does_not_wait_for_ever(worker):
         worker.ask(lambda: 1, patience=0.05)
     assert not worker._requests
     go.set()
+
+
+def test_a_crowd_of_requests_starves_no_job(worker):
+    enough, served = threading.Event(), []
+
+    def crowd():
+        while not enough.is_set():
+            worker.ask(lambda: (time.sleep(0.002), served.append(1)))
+
+    def steps(desk):
+        for step in range(20):
+            desk.progress(step + 1, 20)
+        return len(served)
+
+    threads = [in_thread(crowd)[0] for _ in range(6)]  # some always wait
+    until(lambda: len(served) > 20)
+    endless = Endless()
+    try:
+        number, other = worker.submit("test", "t", steps), worker.submit("test", "t", endless)
+        assert ended(worker, number).result > 20, "it was begun, and let others in"
+        assert endless.begun.wait(SECONDS)
+        worker.cancel(other)
+        assert ended(worker, other).state is State.CANCELLED
+    finally:
+        enough.set()
+        endless.enough.set()
+    for thread in threads:
+        thread.join(SECONDS)
+
+
+def test_a_cancelled_job_ends_before_the_next_request(worker):
+    order, ready, go = [], threading.Event(), threading.Event()
+
+    def job(desk):
+        ready.set()
+        go.wait(SECONDS)
+        try:
+            desk.pause()
+        except KeyboardInterrupt:
+            order.append("cut")
+            raise
+
+    number = worker.submit("test", "t", job)
+    assert ready.wait(SECONDS)
+    threads = []
+    for turn in range(3):
+        threads.append(in_thread(lambda turn=turn: worker.ask(lambda: (order.append(turn), worker.cancel(number))))[0])
+        until(lambda turn=turn: len(worker._requests) == turn + 1)
+    go.set()
+    for thread in threads:
+        thread.join(SECONDS)
+    assert order == [0, "cut", 1, 2], "the first request cancels it; the others are served when it has ended"
 
 
 def test_a_job_may_ask_for_itself(worker):
