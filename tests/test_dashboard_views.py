@@ -11,8 +11,10 @@ import numpy as np
 import pytest
 from dashboard import planted_file, second_file  # noqa: F401
 from PIL import Image
+from plotly.utils import PlotlyJSONEncoder
 
 import dissect
+import segmodels
 from app import cli, server
 from app.comparing import MAXIMA, PROFILES, changes, likeness, pairs
 from app.context import Address, Context, link
@@ -20,6 +22,7 @@ from app.drawings import short
 from app.facts import percent
 from app.library import Library
 from app.masks import DIM, FOG
+from app.pages import compare
 from app.pages.unit import iou_at_levels
 from app.pages.units import filters, rows
 from app.safety import guard
@@ -237,10 +240,31 @@ def test_the_same_weights_on_other_seeds_match_by_profile(library):
     assert any(shared for shared, _ in tops)  # 60 seeds are in both
 
 
+def test_units_of_one_number_are_paired_unasked_only_for_the_same_weights(planted_file, second_file, tmp_path):  # noqa: F811
+    dissect.run(dissect.load("planted:1"), segmodels.load("planted"), ["layer1"], samples=20, out=tmp_path / "other.h5")
+    context = Context(Library([planted_file, second_file, tmp_path / "other.h5"]), None)
+
+    def chosen(query):
+        body = json.dumps(compare.layout(context, Address.of("/compare/planted", query)), cls=PlotlyJSONEncoder)
+        found = next(part for part in parts_of(json.loads(body)) if part.get("id") == "compare-by")
+        return found["value"], [way["value"] for way in found["data"]]
+
+    assert chosen("?with=second") == ("index", ["index", "r"])
+    assert chosen("?with=other") == ("r", ["index", "r"]), "it can be, as for an edited generator, but is not assumed"
+    assert chosen("?with=other&by=index") == ("index", ["index", "r"])
+    assert chosen("?with=planted&layer2=layer3") == ("r", ["r"])
+
+
+def parts_of(tree):
+    """Everything in a page that has properties."""
+    if isinstance(tree, dict):
+        yield tree
+    for branch in tree.values() if isinstance(tree, dict) else tree if isinstance(tree, list) else ():
+        yield from parts_of(branch)
+
+
 def test_maxima_on_common_seeds_are_preferred(tmp_path):
     G, paths = dissect.load("planted:1"), [tmp_path / "a.h5", tmp_path / "b.h5"]
-    import segmodels
-
     S = segmodels.load("planted")
     for path, seeds in zip(paths, (range(80), range(40, 120)), strict=True):
         dissect.run(G, S, ["layer1"], seeds=seeds, maxima=True, out=path)
