@@ -68,7 +68,10 @@ def same_weights(a: Run, b: Run) -> bool:
 
 
 def by_index(a: Run, layer_a: str, b: Run, layer_b: str) -> bool:
-    """Tell whether unit 7 of one layer is unit 7 of the other, as for other samples or an edited generator."""
+    """Tell whether unit 7 of one layer may be unit 7 of the other, as for other samples or an edited generator.
+
+    Two generators that were trained apart look the same here, and only who made them knows: see :func:`same_weights`.
+    """
     return layer_a == layer_b and a.layer(layer_a).units_count == b.layer(layer_b).units_count and (
         a.manifest["generator"]["family"] == b.manifest["generator"]["family"]
     )  # fmt: skip

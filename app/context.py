@@ -5,8 +5,12 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 from urllib.parse import parse_qsl, quote, unquote
 
+from segmodels import GanatomyError
+
 from .engine import Engine
 from .library import Library
+
+DIGITS = 9  # of a number in an address, at most
 
 
 @dataclass(frozen=True)
@@ -38,6 +42,19 @@ class Address:
         """Take an address apart; parts are cut at slashes before they are unquoted, so that names may hold any."""
         parts = [unquote(part) for part in (pathname or "/").strip("/").split("/")]
         return cls(parts[0], tuple(parts[1:]), dict(parse_qsl((search or "").lstrip("?"))))
+
+    def part(self, index: int, called: str) -> str:
+        """Return a part that the page needs; GanatomyError that says what is missing if there is none."""
+        if index >= len(self.parts) or not self.parts[index]:
+            raise GanatomyError(f"expected {called} in the address, there is none")
+        return self.parts[index]
+
+    def number(self, index: int, called: str) -> int:
+        """Return a part that is a number, 0 or more; GanatomyError if it is none."""
+        text = self.part(index, called)
+        if not (text.isascii() and text.isdecimal() and len(text) <= DIGITS):
+            raise GanatomyError(f"expected the number of {called} in the address, got {text[:40]!r}")
+        return int(text)
 
 
 def link(*parts: object, **query: object) -> str:

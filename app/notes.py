@@ -15,6 +15,7 @@ from collections.abc import Callable, Iterator
 from dataclasses import replace
 from datetime import UTC, datetime
 from pathlib import Path
+from typing import NamedTuple
 
 from dissect import Run
 from dissect.disk import replacing
@@ -30,6 +31,18 @@ SUGGESTED = ("artifact", "interesting")
 LONGEST_TAG, MOST_TAGS, LONGEST_NOTE = 40, 20, 10_000
 
 _LOCKS: defaultdict[str, threading.Lock] = defaultdict(threading.Lock)
+_LAST: dict[tuple[str, str, int], tuple[Writer, str]] = {}  # whose text a unit's note is, of those written here
+
+
+class Writer(NamedTuple):
+    """Who writes: the name of one open panel, and its how manieth change this is."""
+
+    name: str
+    turn: float
+
+
+class Conflict(GanatomyError):  # noqa: N818 (nothing went wrong)
+    """Someone else has written the note meanwhile; nothing was written."""
 
 
 class Notebook:
@@ -69,25 +82,37 @@ class Notebook:
 
         return self._change(layer, unit, change)
 
-    def write(self, layer: str, unit: int, text: str, before: str | None = None) -> Note:
+    def write(self, layer: str, unit: int, text: str, before: str | None = None, writer: Writer | None = None) -> Note:
         """Write the text of a unit's note, and return the note as it is now.
 
         Args:
             layer, unit: whose.
             text: "" removes it.
             before: the text that was there when it was opened; if it has changed since, nothing is written.
+            writer: whose own earlier texts are no conflict, though their answers have not come back yet; what arrives
+                after a later turn of the same writer is left out.
 
         Raises:
-            GanatomyError: as :meth:`tag`, and if someone else has written meanwhile.
+            Conflict: if someone else has written meanwhile.
+            GanatomyError: as :meth:`tag`.
         """
         words = text.encode("utf-8", "replace").decode("utf-8")  # half a surrogate pair is no character
         words = words.replace("\r\n", "\n").strip()
         if len(words) > LONGEST_NOTE:
             raise GanatomyError(f"a note has at most {LONGEST_NOTE:,} characters, this one has {len(words):,}")
 
+        key = (os.path.realpath(self.path), layer, unit)
+
         def change(note: Note) -> Note:
-            if before is not None and note.note not in (before, words):
-                raise GanatomyError("someone else has written this note meanwhile; reload the page to see it")
+            last, left = _LAST.get(key, (None, ""))
+            own = writer is not None and last is not None and last.name == writer.name and left == note.note
+            if own and last is not None and writer is not None and writer.turn < last.turn:
+                return note
+            if not own and before is not None and note.note not in (before, words):
+                raise Conflict("someone else has written this note meanwhile; reload the page to see it")
+            _LAST.pop(key, None)
+            if writer is not None:
+                _LAST[key] = writer, words
             return replace(note, note=words)
 
         return self._change(layer, unit, change)

@@ -7,7 +7,9 @@ the open runs, and a file to make there. It never names code, an address, or a p
 from __future__ import annotations
 
 import json
+import logging
 import re
+import threading
 from dataclasses import dataclass, replace
 from pathlib import Path
 
@@ -22,7 +24,7 @@ from segmodels.masks import MASKS_PREFIX
 from .library import Library
 from .reports import Report, State
 from .weights import Weights, inside_of
-from .worker import Desk, Worker
+from .worker import PATIENCE, Desk, Worker
 
 KIND = "dissect"
 SUFFIX = ".h5"
@@ -31,6 +33,8 @@ NAME = re.compile(r"[^\W_][\w.+ -]{0,99}", re.ASCII)
 UNFIT = re.compile(r"[^A-Za-z0-9.+-]+")
 COMPANIONS = (".effects.h5", ".memory.h5")
 MOST_SAMPLES, MOST_SEED = 10_000_000, 2**32
+
+log = logging.getLogger("ganatomy.orders")
 
 
 @dataclass(frozen=True)
@@ -57,6 +61,7 @@ class Orders:
 
     def __init__(self, library: Library, weights: Weights, worker: Worker) -> None:
         self.library, self.weights, self.worker = library, weights, worker
+        self._lock = threading.Lock()  # a name is free until its order is in the queue: one at a time chooses
 
     @property
     def folder(self) -> Path:
@@ -71,19 +76,22 @@ class Orders:
         """Return what can be typed for a segmenter, beside folders: more of them, joined by +."""
         return [entry.name for entry in segmodels.entries() if _is_name(entry)]
 
-    def layers(self, generator: str, channel: object = None, turn: float | None = None) -> tuple[list[str], list[str]]:
-        """Return a generator's layers and the recommended ones among them; opens it."""
+    def layers(
+        self, generator: str, channel: object = None, turn: float | None = None, patience: float = PATIENCE
+    ) -> tuple[list[str], list[str]]:
+        """Return a generator's layers and the recommended ones among them; opens it. As :meth:`Worker.ask`."""
         source = self.weights.source_of(generator, self.folder)
-        opened = self.worker.ask(lambda: self.weights.open(source), channel, turn)
+        opened = self.worker.ask(lambda: self.weights.open(source), channel, turn, patience)
         return [layer.name for layer in opened.layers], opened.default_layers()
 
     def start(self, order: Order) -> int:
         """Check an order, put it into the queue, and return the job's number; GanatomyError says what is wrong."""
-        order = self.checked(order)
-        title = f"{order.generator} by {order.segmenter}, {order.samples:,} samples"
-        if (number := self._being_made().get(order.out)) is not None:
-            raise GanatomyError(f"{order.out} is being made already, by job {number}")
-        return self.worker.submit(KIND, title, lambda desk: self._dissect(order, desk), details=order)
+        with self._lock:
+            order = self.checked(order)
+            title = f"{order.generator} by {order.segmenter}, {order.samples:,} samples"
+            if (number := self._being_made().get(order.out)) is not None:
+                raise GanatomyError(f"{order.out} is being made already, by job {number}")
+            return self.worker.submit(KIND, title, lambda desk: self._dissect(order, desk), details=order)
 
     def checked(self, order: Order) -> Order:
         """Return the order with the file's name made whole; GanatomyError if it cannot be done as it stands."""
@@ -142,16 +150,14 @@ class Orders:
         out = self.folder / order.out
         try:
             run = self._run(order, out, desk)
-            desk.say("computing its tables")
-            for layer in run.layers:
-                desk.pause()
-                run.layer(layer).label  # noqa: B018 (which fills the cache, so that the pages open at once)
         except KeyboardInterrupt:
             desk.say(_kept(out))
             raise
         except GanatomyError as error:  # paths are of this machine; a page speaks of names
             raise GanatomyError(str(error).replace(f"{self.folder}/", "")) from error
-        return self.library.add(out)
+        slug = self.library.add(out)
+        _fill_tables(run, desk)
+        return slug
 
     def _run(self, order: Order, out: Path, desk: Desk) -> Run:
         def progress(done: int, total: int) -> None:
@@ -174,6 +180,19 @@ class Orders:
 def can_go_on(report: Report) -> bool:
     """Tell whether a job has ended such that the same order goes on from where it was."""
     return isinstance(report.details, Order) and report.state in (State.CANCELLED, State.FAILED)
+
+
+def _fill_tables(run: Run, desk: Desk) -> None:
+    """Compute a finished run's tables, so that its pages open at once. What ends this early does not undo the run."""
+    desk.say("computing its tables")
+    try:
+        for layer in run.layers:
+            desk.pause()
+            run.layer(layer).label  # noqa: B018 (which fills the cache)
+    except KeyboardInterrupt:
+        return
+    except Exception:
+        log.exception("the tables of %s", run.path)
 
 
 def _kept(out: Path) -> str:

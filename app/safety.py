@@ -1,8 +1,9 @@
 """Who may talk to the dashboard: Host, Origin, token and cookie are checked before anything else is done.
 
-On a loopback address there is no token. What would then be open to other web pages of the same browser is closed by
-two checks: the Host must be a loopback name (so a foreign name that resolves to 127.0.0.1 is refused), and an Origin,
-where the browser sends one, must be the Host itself. Any port is fine: ``ssh -L 9000:127.0.0.1:8050`` changes it.
+On a loopback address there is no token, unless other names are answered there: a proxy then shows it to others. What
+would be open to other web pages of the same browser is closed by two checks: the Host must be a loopback name (so a
+foreign name that resolves to 127.0.0.1 is refused), and an Origin, where the browser sends one, must be the Host
+itself. Any port is fine: ``ssh -L 9000:127.0.0.1:8050`` changes it.
 """
 
 from __future__ import annotations
@@ -14,7 +15,7 @@ import secrets
 import socket
 from collections.abc import Iterable
 from dataclasses import dataclass
-from urllib.parse import urlsplit
+from urllib.parse import urlencode, urlsplit
 
 from flask import Flask, Response, redirect, request
 from werkzeug.wrappers import Response as BaseResponse
@@ -66,10 +67,14 @@ class Guard:
 
 
 def guard(host: str, allowed: Iterable[str] = ()) -> Guard:
-    """Return the guard for a server that listens on ``host``; ``allowed`` are more Host names, e.g. of a proxy."""
+    """Return the guard for a server that listens on ``host``; ``allowed`` are more Host names, e.g. of a proxy.
+
+    There is a token wherever others than this machine's own browsers may come: at another address, or by another name.
+    """
     more = frozenset(name.lower() for name in allowed)
     if is_loopback(host):
-        return Guard(LOOPBACK_NAMES | {host.strip("[]").lower()} | more)
+        names = LOOPBACK_NAMES | {host.strip("[]").lower()}
+        return Guard(names | more, token=secrets.token_urlsafe(24) if more - names else None)
     own = {host.strip("[]").lower(), socket.gethostname().lower(), socket.getfqdn().lower()}
     return Guard(LOOPBACK_NAMES | own | more, host in WILDCARDS, secrets.token_urlsafe(24))
 
@@ -121,7 +126,7 @@ def protect(server: Flask, guard: Guard, scripts: Iterable[str]) -> None:
         if reason is not None:
             return Response(f"ganatomy: {reason}\n", 403, mimetype="text/plain")
         if request.method == "GET" and guard.accepts(request.args.get("token")):
-            answer = redirect(request.path, 303)
+            answer = redirect(_without_token(), 303)
             answer.set_cookie(guard.cookie, guard.proof, httponly=True, samesite="Lax", path="/")
             return answer
         if not guard.knows(request.cookies.get(guard.cookie)):
@@ -142,12 +147,26 @@ def _refusal(guard: Guard) -> str | None:
     if not guard.host_allowed(host):
         return f"no page is served under the name {host[:80]!r}"
     origin = request.headers.get("Origin")
-    if origin is not None and urlsplit(origin).netloc.lower() != host.lower():
+    if origin is not None and _origin_name(origin) != host.lower():
         return "the request comes from another page"
     site, mode = request.headers.get("Sec-Fetch-Site"), request.headers.get("Sec-Fetch-Mode")
     if site in ("cross-site", "same-site") and not (request.method == "GET" and mode == "navigate"):
         return "the request comes from another page"
     return None
+
+
+def _origin_name(origin: str) -> str | None:
+    """Return the name and port in an Origin header, lower case; None if it is malformed."""
+    try:
+        return urlsplit(origin).netloc.lower()
+    except ValueError:
+        return None
+
+
+def _without_token() -> str:
+    """Return the path and the query that were asked for, without the token: always a place on this server."""
+    rest = urlencode([(name, value) for name, value in request.args.items(multi=True) if name != "token"])
+    return "/" + request.path.lstrip("/") + (f"?{rest}" if rest else "")
 
 
 def _headers(scripts: Iterable[str]) -> dict[str, str]:

@@ -34,6 +34,8 @@ PORT, TRIES = 8050, 20
 THREADS = 8
 ACCENT = ["#eef3fc", "#dbe5f7", "#b7caee", "#8fade4", "#6c93db", "#4f7dd0", "#2f5fb3", "#28529b", "#204480", "#173261"]
 
+log = logging.getLogger("ganatomy.server")
+
 INDEX = """<!DOCTYPE html>
 <html lang="en">
 <head>
@@ -124,8 +126,9 @@ def _body(context: Context, address: Address) -> Component:
         return page.layout(context, address)
     except GanatomyError as error:
         return message("This cannot be shown", " ".join(str(error).split()))
-    except (ValueError, IndexError):
-        return message("No such page", "The address is not one of a page here.")
+    except Exception:  # a bug; only the log gets its insides
+        log.exception("the page of %r", "/".join([address.page, *address.parts])[:200])
+        return message("Something went wrong inside", "The terminal that runs the dashboard says what.")
 
 
 def _say(error: Exception) -> None:

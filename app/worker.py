@@ -1,8 +1,10 @@
-"""One thread that owns the device: a queue of jobs, and between their steps the short requests of people who wait.
+"""One thread that owns the device: a queue of jobs, and in their pauses the short requests of people who wait.
 
 A **job** takes minutes (a dissection). Jobs run one after the other, report how far they are and can be cancelled; what
 became of them is kept for a while. A **request** takes a moment (draw these seeds without that unit) and blocks the
-thread that asks. It goes ahead of all jobs: a running one lets it in whenever it calls :meth:`Desk.pause`. Who asks
+thread that asks. It goes ahead of the jobs: a running one lets in those that wait whenever it calls :meth:`Desk.pause`,
+a dissection after every batch that is made and before it is counted. Those that come meanwhile wait for the next pause,
+and between two jobs too each round of requests is served once, so that a crowd slows a job and never stops it. Who asks
 names a channel and a turn (this person's panel, the slider's 17th move): a request with a later turn drops the earlier
 ones of its channel that have not begun, so that a slider's way does not have to be drawn, only where it ends.
 
@@ -105,8 +107,8 @@ class Desk:
         self._change(message=_one_line(message))
 
     def pause(self) -> None:
-        """Serve whoever waits, then go on; raises :class:`Cancelled` if the job is not to go on."""
-        self._worker._serve()
+        """Serve those who wait now, then go on; raises :class:`Cancelled`, at once, if the job is not to go on."""
+        self._worker._serve(self._job)
         if self._job.report.cancelling:
             raise Cancelled
 
@@ -188,7 +190,7 @@ class Worker:
     def ask(
         self, work: Callable[[], T], channel: object = None, turn: float | None = None, patience: float = PATIENCE
     ) -> T:
-        """Have something done on the worker's thread, ahead of all jobs, and return its result.
+        """Have something done on the worker's thread, in the next pause of a job, and return its result.
 
         Args:
             work: called without arguments.
@@ -238,13 +240,17 @@ class Worker:
             self._requests.remove(other)
             other.drop(Superseded())
 
-    def _serve(self) -> None:
-        """Do all requests that wait; on the worker's thread only."""
-        while True:
+    def _serve(self, job: _Job | None = None) -> None:
+        """Do the requests that wait now, on the worker's thread only; none (any more) once ``job`` is cancelled."""
+        with self._lock:
+            waiting = tuple(self._requests)
+        for request in waiting:
             with self._lock:
-                if not self._requests:
+                if job is not None and job.report.cancelling:
                     return
-                request = self._requests.popleft()
+                if request not in self._requests:  # it was dropped, or lost its patience
+                    continue
+                self._requests.remove(request)
             request.do()
 
     # -- the thread ----------------------------------------------------------------------------------------
@@ -274,14 +280,14 @@ class Worker:
             with self._lock:
                 while not (self._requests or self._queue or self._closing):
                     self._wake.wait()
-                requests, ending = bool(self._requests), self._closing
-                job = self._queue.popleft() if self._queue and not requests else None
+                ending = self._closing  # then nothing new comes: what waits now is all
+            self._serve()
+            with self._lock:
+                job = self._queue.popleft() if self._queue else None
                 if job is not None:
                     job.began = time.monotonic()
                     job.report = replace(job.report, state=State.RUNNING)
-            if requests:
-                self._serve()
-            elif job is not None:
+            if job is not None:
                 self._do(job)
             elif ending:
                 return

@@ -14,14 +14,19 @@ import pytest
 from dashboard import LAYERS, chromium, planted_file, serving, visitors  # noqa: F401
 from helpers import differing
 
+import app.library
 import app.orders
+import app.server
 import dissect
 import segmodels
 from app.live import Shown
 from app.masks import above
+from app.pages.jobs import _layers_of, order_of
 from app.rows import draw_row
+from app.worker import Superseded
 from dissect import forward
 from dissect.pictures import to_bytes
+from segmodels import GanatomyError
 
 SECONDS = 60.0
 
@@ -108,6 +113,65 @@ def test_start_a_dissection_watch_it_and_open_it(home, visitors, tmp_path_factor
     dissect.run(dissect.load("planted:4"), segmodels.load("planted"), "layer2", 120, alone)
     assert differing(alone, folder / "mine.h5") == []
     assert dissect.open(folder / "mine.h5").layers == ["layer2"]
+
+
+@pytest.mark.parametrize(
+    ("field", "value"),
+    [
+        ("samples", float("inf")), ("first", -float("inf")), ("truncation", float("nan")), ("samples", "x"),
+        ("samples", None),
+    ],
+)  # fmt: skip
+def test_a_field_that_is_no_number_is_said(field, value):
+    values = {"generator": "planted:4", "segmenter": "planted", "samples": 9, "first": 0, "layers": [], "truncation": 1}
+    with pytest.raises(GanatomyError, match="expected a number for"):
+        order_of(values | {"out": "", field: value})
+
+
+def test_lists_of_layers_do_not_hold_the_servers_threads(tmp_path, monkeypatch):
+    monkeypatch.setattr("app.pages.jobs.SOON", 0.5)
+    context = app.server.context_of(app.library.Library(folder=tmp_path))
+    begun, go_on, took = threading.Event(), threading.Event(), []
+
+    def deaf(_desk):
+        begun.set()
+        go_on.wait(SECONDS)
+
+    def ask(turn):
+        began = time.monotonic()
+        try:
+            answer = _layers_of(context, {"generator": f"planted:{turn}", "who": "one page", "turn": turn})
+        except Superseded:
+            answer = None
+        took.append((turn, answer, time.monotonic() - began))
+
+    context.engine.worker.submit("test", "t", deaf)
+    assert begun.wait(SECONDS)
+    threads = [threading.Thread(target=ask, args=(turn,)) for turn in (1, 2, 3)]
+    for thread in threads:
+        thread.start()
+        time.sleep(0.1)
+    for thread in threads:
+        thread.join(SECONDS)
+    answers = {turn: answer for turn, answer, _ in took}
+    assert answers == {1: None, 2: None, 3: ([], [])}, "a later one drops the earlier ones; the last gives up soon"
+    assert max(seconds for *_, seconds in took) < 5
+    go_on.set()
+    context.engine.close()
+
+
+def test_the_layers_are_asked_for_when_typing_ends(home, visitors):  # noqa: F811
+    _, address = home
+    page = visitors(address).page
+    asked = []
+    page.on("request", lambda r: asked.append(r.post_data) if "order-asked.data" in (r.post_data or "") else None)
+    page.goto(address + "/jobs")
+    page.wait_for_selector("#order-layers[placeholder*='layer']")
+    before = len(asked)
+    page.fill("#order-generator", "")
+    page.type("#order-generator", "planted:4,layers=4", delay=20)
+    page.wait_for_selector("#order-layers[placeholder*='layer4']")
+    assert len(asked) - before == 1
 
 
 def test_cancel_and_go_on(home, visitors, monkeypatch):  # noqa: F811

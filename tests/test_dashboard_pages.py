@@ -13,6 +13,7 @@ from PIL import Image
 
 from app.context import link
 from app.library import Library
+from app.notes import Notebook
 from app.pages.units import rows
 from app.views import tops_strip
 
@@ -100,7 +101,7 @@ def test_wrong_addresses_say_what_is_wrong(site, visitors):  # noqa: F811
     visitor = visitors(site)
     for path, words in (
         ("/unit/planted/layer1/64", "units 0..63, got 64"), ("/run/absent", "unknown run"), ("/nowhere", "nowhere"),
-        ("/concepts/planted/circel", "nearest: circle"), ("/unit/planted/layer1/x", "not one of a page"),
+        ("/concepts/planted/circel", "nearest: circle"), ("/unit/planted/layer1/x", "expected the number of a unit"),
     ):  # fmt: skip
         visitor.visit(path)
         assert words in visitor.page.inner_text("main")
@@ -175,6 +176,35 @@ def test_from_the_grid_to_a_tag_that_stays(site_of_its_own, visitors, opened):  
     visitor.visit(f"/unit/planted/{layer}/{unit}")
     page.click(".mantine-TagsInput-root button")  # the cross of the pill
     until(lambda: "odd corner" not in notes.read_text())
+
+
+def test_typing_on_while_a_note_is_being_written(site_of_its_own, visitors, monkeypatch):  # noqa: F811
+    address, path = site_of_its_own
+    real = Notebook.write
+
+    def slow(self, layer, unit, text, *rest):
+        note = real(self, layer, unit, text, *rest)
+        if text == "first":
+            time.sleep(2)  # written, but its answer comes after the next change was sent, and is dropped
+        return note
+
+    monkeypatch.setattr(Notebook, "write", slow)
+    page = visitors(address).visit("/unit/planted/layer1/5").page
+    notes = path.with_name("planted.notes.json")
+    page.fill("#unit-note", "first")
+    until(lambda: notes.exists() and "first" in notes.read_text())
+    for text in ("second", "third"):
+        page.fill("#unit-note", text)
+        until(lambda text=text: text in notes.read_text())
+    page.fill("#unit-tags", "x" * 41)
+    page.keyboard.press("Enter")
+    page.wait_for_selector("#unit-noted:has-text('expected a tag')")
+    page.fill("#unit-tags", "good")
+    page.keyboard.press("Enter")
+    page.wait_for_selector("#unit-noted:has-text('kept in')")
+    assert json.loads(notes.read_text())["units"]["layer1"]["5"]["tags"] == ["good"]
+    assert "xxx" not in page.inner_text(".mantine-TagsInput-root")
+    assert page.input_value("#unit-note") == "third"
 
 
 def until(true, seconds=20):

@@ -55,7 +55,7 @@ def test_other_names_are_refused(host):
 @pytest.mark.parametrize(
     ("origin", "code"),
     [("http://127.0.0.1:8050", 200), ("http://evil.example", 403), ("null", 403), ("http://127.0.0.1:9999", 403),
-     ("http://localhost:8050", 403)],
+     ("http://localhost:8050", 403), ("http://[", 403), ("", 403)],
 )  # fmt: skip
 def test_an_origin_must_be_the_host(origin, code):
     web, _ = client()
@@ -100,6 +100,21 @@ def test_loopback_needs_no_token_and_gives_none():
     assert watch.token is None
     assert status(web, "/?token=", "localhost") == 200
     assert status(web, "/?token=anything", "localhost") == 200
+
+
+def test_another_name_on_loopback_wants_the_token_too():
+    watch = guard("127.0.0.1", ["proxy.example"])
+    context = server.context_of(Library())
+    web = server.build(context, watch).server.test_client()
+    context.engine.close()
+    for host in ("proxy.example", "127.0.0.1:8050"):
+        assert status(web, "/", host) == 401
+    query = {"token": watch.token, "level": "3", "q": "a b&c"}
+    entered = web.get("/%2Fevil.example/x", query_string=query, headers={"Host": "proxy.example"})
+    assert entered.status_code == 303
+    assert entered.headers["Location"] == "/evil.example/x?level=3&q=a+b%26c"
+    assert status(web, "/", "proxy.example") == 200
+    assert guard("127.0.0.1", ["LOCALHOST"]).token is None, "that is no other name"
 
 
 @pytest.mark.parametrize(

@@ -11,15 +11,18 @@ import numpy as np
 import pytest
 from dashboard import planted_file, second_file  # noqa: F401
 from PIL import Image
+from plotly.utils import PlotlyJSONEncoder
 
 import dissect
+import segmodels
 from app import cli, server
 from app.comparing import MAXIMA, PROFILES, changes, likeness, pairs
-from app.context import Address, link
+from app.context import Address, Context, link
 from app.drawings import short
 from app.facts import percent
 from app.library import Library
 from app.masks import DIM, FOG
+from app.pages import compare
 from app.pages.unit import iou_at_levels
 from app.pages.units import filters, rows
 from app.safety import guard
@@ -185,6 +188,34 @@ def test_names_survive_an_address(name):
     assert quote(name, safe="") == name or path.count("/") == 4
 
 
+@pytest.mark.parametrize(
+    ("path", "words"),
+    [
+        ("/unit/planted/layer1/x", "expected the number of a unit"), ("/unit/planted", "expected a layer"),
+        ("/unit/planted/layer1/-1", "expected the number of a unit"), ("/unit/planted/layer1/²", "expected the number"),
+        ("/unit/planted/layer1/" + "9" * 5000, "expected the number"), ("/unit", "expected a run"),
+        ("/run", "expected a run"), ("/unit/planted/layer1/64", "units 0..63, got 64"), ("/x", "no page 'x'"),
+    ],
+)  # fmt: skip
+def test_an_address_that_is_none_says_what_was_expected(path, words, library, caplog):
+    body = server._body(Context(library, None), Address.of(path, ""))
+    assert words in json.dumps(body.to_plotly_json(), default=lambda part: part.to_plotly_json())
+    assert not caplog.records, "a mistyped address is no bug"
+
+
+@pytest.mark.parametrize("error", [ValueError("a bug"), IndexError("a bug"), KeyError("a bug")])
+def test_a_bug_in_a_page_is_called_one(error, library, monkeypatch, caplog):
+    def broken(*_):
+        raise error
+
+    monkeypatch.setattr("app.pages.run.layout", broken)
+    body = server._body(Context(library, None), Address.of("/run/planted", ""))
+    text = json.dumps(body.to_plotly_json(), default=lambda part: part.to_plotly_json())
+    assert "went wrong inside" in text
+    assert "a bug" not in text
+    assert caplog.records[0].exc_info[1] is error
+
+
 # -- two runs ------------------------------------------------------------------------------------------------------
 
 
@@ -209,10 +240,31 @@ def test_the_same_weights_on_other_seeds_match_by_profile(library):
     assert any(shared for shared, _ in tops)  # 60 seeds are in both
 
 
+def test_units_of_one_number_are_paired_unasked_only_for_the_same_weights(planted_file, second_file, tmp_path):  # noqa: F811
+    dissect.run(dissect.load("planted:1"), segmodels.load("planted"), ["layer1"], samples=20, out=tmp_path / "other.h5")
+    context = Context(Library([planted_file, second_file, tmp_path / "other.h5"]), None)
+
+    def chosen(query):
+        body = json.dumps(compare.layout(context, Address.of("/compare/planted", query)), cls=PlotlyJSONEncoder)
+        found = next(part for part in parts_of(json.loads(body)) if part.get("id") == "compare-by")
+        return found["value"], [way["value"] for way in found["data"]]
+
+    assert chosen("?with=second") == ("index", ["index", "r"])
+    assert chosen("?with=other") == ("r", ["index", "r"]), "it can be, as for an edited generator, but is not assumed"
+    assert chosen("?with=other&by=index") == ("index", ["index", "r"])
+    assert chosen("?with=planted&layer2=layer3") == ("r", ["r"])
+
+
+def parts_of(tree):
+    """Everything in a page that has properties."""
+    if isinstance(tree, dict):
+        yield tree
+    for branch in tree.values() if isinstance(tree, dict) else tree if isinstance(tree, list) else ():
+        yield from parts_of(branch)
+
+
 def test_maxima_on_common_seeds_are_preferred(tmp_path):
     G, paths = dissect.load("planted:1"), [tmp_path / "a.h5", tmp_path / "b.h5"]
-    import segmodels
-
     S = segmodels.load("planted")
     for path, seeds in zip(paths, (range(80), range(40, 120)), strict=True):
         dissect.run(G, S, ["layer1"], seeds=seeds, maxima=True, out=path)

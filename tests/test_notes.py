@@ -10,7 +10,8 @@ import pytest
 import dissect
 import segmodels
 from app import notes as app_notes
-from app.notes import LONGEST_NOTE, LONGEST_TAG, MOST_TAGS, Notebook, clean_tag
+from app.notes import LONGEST_NOTE, LONGEST_TAG, MOST_TAGS, Conflict, Notebook, Writer, clean_tag
+from app.pages.notes_panel import keep
 from dissect import GanatomyError
 from dissect.notes import Note, notes_path, read_notes
 
@@ -149,6 +150,65 @@ def test_a_note_that_someone_else_has_written_meanwhile(book):
     assert book.of("layer1", 0).note == "theirs"
     book.write("layer1", 0, "mine", before="theirs")
     assert book.write("layer1", 0, "mine", before="theirs").note == "mine", "the same words twice are no conflict"
+
+
+def test_ones_own_earlier_text_is_no_conflict(book):
+    book.write("layer1", 0, "one", "", Writer("mine", 1))
+    book.write("layer1", 0, "one two", "", Writer("mine", 2))  # the answer to the first has not come back
+    assert book.write("layer1", 0, "one", "", Writer("mine", 1)).note == "one two", "what comes late is left out"
+    with pytest.raises(Conflict):
+        book.write("layer1", 0, "theirs", "", Writer("other", 1))
+    book.write("layer1", 0, "theirs", "one two", Writer("other", 2))
+    with pytest.raises(Conflict):
+        book.write("layer1", 0, "three", "one two", Writer("mine", 3))
+    book.write("layer1", 0, "one two")  # the same words again, by nobody in particular
+    with pytest.raises(Conflict):
+        book.write("layer1", 0, "three", "", Writer("mine", 3))
+
+
+WHERE = {"layer": "layer1", "unit": 0, "panel": "p", "tags": [], "note": "", "turn": 0, "refused": None}
+
+
+def changed(turn, tags, text, on=(), off=()):
+    return {"turn": turn, "tags": list(tags), "text": text, "on": list(on), "off": list(off)}
+
+
+def test_a_panel_goes_on_though_answers_are_dropped(book):
+    keep(book, changed(1, ["a"], "one", ["a"]), WHERE)
+    said, where = keep(book, changed(2, [], "two", off=["a"]), WHERE)  # as if nothing had come back
+    assert said == f"kept in {book.path.name}"
+    assert (book.of("layer1", 0).tags, book.of("layer1", 0).note) == ((), "two")
+    assert (where["tags"], where["note"], where["turn"]) == ([], "two", 2)
+
+
+def test_a_panel_recovers_from_a_conflict(book):
+    book.write("layer1", 0, "theirs")
+    said, where = keep(book, changed(1, [], "mine"), WHERE)
+    assert "someone else" in said
+    assert "“theirs”" in said
+    said, where = keep(book, changed(2, ["a"], "mine", ["a"]), where)  # a tag does not write the refused text
+    assert (book.of("layer1", 0).tags, book.of("layer1", 0).note) == (("a",), "theirs")
+    keep(book, changed(3, ["a"], "mine and theirs"), where)
+    assert book.of("layer1", 0).note == "mine and theirs"
+
+
+def test_one_bad_tag_hinders_nothing_else(book):
+    long = "x" * (LONGEST_TAG + 1)
+    said, where = keep(book, changed(1, [long, "Good"], "words", [long, "Good"]), WHERE)
+    assert "expected a tag of 1 to 40" in said
+    assert (where["tags"], where["note"]) == (["good"], "words")
+    for i in range(MOST_TAGS - 1):
+        book.tag("layer1", 0, f"t{i:02}")
+    said, where = keep(book, changed(2, ["one more", "good"], "more words", ["one more"]), where)
+    assert "at most 20 tags" in said
+    assert where["note"] == book.of("layer1", 0).note == "more words"
+    assert len(where["tags"]) == MOST_TAGS
+    said, where = keep(book, changed(3, where["tags"], "y" * (LONGEST_NOTE + 1)), where)
+    assert "at most 10,000" in said
+    assert where["note"] == "more words"
+    said, where = keep(book, changed(4, where["tags"][1:], "z", off=where["tags"][:1]), where)
+    assert said.startswith("kept in")
+    assert len(where["tags"]) == MOST_TAGS - 1
 
 
 def test_two_sessions_change_different_fields_of_one_unit(made, book):

@@ -208,7 +208,7 @@ def test_old_jobs_are_forgotten_but_none_that_is_alive(worker):
 # Requests
 
 
-def test_a_request_is_done_between_the_steps_of_a_running_job(worker):
+def test_a_request_is_done_in_the_pauses_of_a_running_job(worker):
     endless, waiting = Endless(), Endless()
     number, other = worker.submit("test", "t", endless), worker.submit("test", "t", waiting)
     assert endless.begun.wait(SECONDS)
@@ -296,6 +296,58 @@ def test_a_request_does_not_wait_for_ever(worker):
         worker.ask(lambda: 1, patience=0.05)
     assert not worker._requests
     go.set()
+
+
+def test_a_crowd_of_requests_starves_no_job(worker):
+    enough, served = threading.Event(), []
+
+    def crowd():
+        while not enough.is_set():
+            worker.ask(lambda: (time.sleep(0.002), served.append(1)))
+
+    def steps(desk):
+        for step in range(20):
+            desk.progress(step + 1, 20)
+        return len(served)
+
+    threads = [in_thread(crowd)[0] for _ in range(6)]  # some always wait
+    until(lambda: len(served) > 20)
+    endless = Endless()
+    try:
+        number, other = worker.submit("test", "t", steps), worker.submit("test", "t", endless)
+        assert ended(worker, number).result > 20, "it was begun, and let others in"
+        assert endless.begun.wait(SECONDS)
+        worker.cancel(other)
+        assert ended(worker, other).state is State.CANCELLED
+    finally:
+        enough.set()
+        endless.enough.set()
+    for thread in threads:
+        thread.join(SECONDS)
+
+
+def test_a_cancelled_job_ends_before_the_next_request(worker):
+    order, ready, go = [], threading.Event(), threading.Event()
+
+    def job(desk):
+        ready.set()
+        go.wait(SECONDS)
+        try:
+            desk.pause()
+        except KeyboardInterrupt:
+            order.append("cut")
+            raise
+
+    number = worker.submit("test", "t", job)
+    assert ready.wait(SECONDS)
+    threads = []
+    for turn in range(3):
+        threads.append(in_thread(lambda turn=turn: worker.ask(lambda: (order.append(turn), worker.cancel(number))))[0])
+        until(lambda turn=turn: len(worker._requests) == turn + 1)
+    go.set()
+    for thread in threads:
+        thread.join(SECONDS)
+    assert order == [0, "cut", 1, 2], "the first request cancels it; the others are served when it has ended"
 
 
 def test_a_job_may_ask_for_itself(worker):
@@ -397,6 +449,31 @@ def test_a_dissection_can_be_cancelled_while_it_chooses_levels(orders, worker, m
     assert not list(orders.folder.iterdir())
 
 
+class Bare:
+    """A finished run whose tables cannot be computed."""
+
+    def __init__(self, run, error):
+        self.path, self.layers, self._error = run.path, run.layers, error
+
+    def layer(self, name):
+        raise self._error
+
+
+@pytest.mark.parametrize("error", [None, GanatomyError("damaged"), MemoryError(), ValueError("a bug")])
+def test_what_happens_after_a_run_is_finished_does_not_undo_it(orders, worker, monkeypatch, error):
+    def run(job, progress):
+        made = run_job(job, progress)
+        if error is not None:
+            return Bare(made, error)
+        worker.cancel(1)
+        return made
+
+    monkeypatch.setattr("app.orders.run_job", run)
+    last = ended(worker, orders.start(Order("planted:5", "planted", 20, layers=("layer1",), out="run.h5")))
+    assert (last.state, last.error, last.result) == (State.DONE, "", "run")
+    assert orders.library.get("run").run.samples == 20
+
+
 def test_pausing_changes_no_bit_and_is_asked_often(alone, tmp_path):
     asked = []
     generator, segmenter = dissect.load("planted:5"), segmodels.load("planted")
@@ -483,6 +560,27 @@ def test_one_file_is_not_made_twice_at_once(orders, worker, monkeypatch):
     for number in (first, *unnamed):
         worker.cancel(number)
         ended(worker, number)
+
+
+def test_orders_at_the_same_time_get_names_of_their_own(orders, worker, monkeypatch):
+    endless, real = Endless(), worker.submit
+    worker.submit("test", "t", endless)
+
+    def submit(*arguments, **named):
+        time.sleep(0.02)  # time enough for another to choose the same name
+        return real(*arguments, **named)
+
+    monkeypatch.setattr(worker, "submit", submit)
+    asked = [in_thread(lambda: orders.start(Order("planted:5", "planted", 20))) for _ in range(6)]
+    asked += [in_thread(lambda: orders.start(ORDER)) for _ in range(6)]
+    for thread, _ in asked:
+        thread.join(SECONDS)
+    names = [report.details.out for report in worker.reports() if report.details]
+    assert len(names) == len(set(names)) == 7
+    assert sum(isinstance(box[0], GanatomyError) for _, box in asked) == 5
+    for report in worker.reports():
+        worker.cancel(report.id)
+    endless.enough.set()
 
 
 def test_the_layers_of_a_generator(orders):

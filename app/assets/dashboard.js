@@ -294,6 +294,25 @@ window.dash_clientside = Object.assign({}, window.dash_clientside, {
       return none();
     },
 
+    generatorTyped(generator, who) {  // once no key has been struck for a while
+      const turn = ganatomy.typed = (ganatomy.typed || 0) + 1;
+      return new Promise((resolve) => {
+        setTimeout(() => resolve(turn === ganatomy.typed ? { generator, who, turn } : none()), 300);
+      });
+    },
+
+    noteChanged(tags, text, where, change) {
+      if (!where || !Array.isArray(tags)) return none();
+      const answered = !change || where.turn === change.turn;  // nothing is on its way
+      const before = answered ? where.tags : change.tags;
+      const same = tags.length === before.length && tags.every((tag) => before.includes(tag));
+      if (answered && same && (text === where.note || (change && text === change.text))) return none();
+      return {
+        tags, text, turn: (change ? change.turn : where.turn) + 1,
+        on: tags.filter((tag) => !before.includes(tag)), off: before.filter((tag) => !tags.includes(tag)),
+      };
+    },
+
     unitsCsv(clicks) {
       const api = units.grid();
       if (!clicks || !api) return none();

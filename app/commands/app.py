@@ -24,7 +24,8 @@ def app(
     ] = "127.0.0.1",
     port: Annotated[int | None, typer.Option(help="Port [the first free one from 8050].", min=0, max=65535)] = None,
     allow_host: Annotated[
-        list[str] | None, typer.Option(help="Another name under which it is reached, e.g. of a proxy (repeatable).")
+        list[str] | None,
+        typer.Option(help="Another name under which it is reached, e.g. of a proxy (repeatable); asks for a token."),
     ] = None,
     folder: Annotated[
         Path | None, typer.Option(help="Where runs that are started from the browser go [beside the first file].")
@@ -75,6 +76,8 @@ def serve_runs(
             "This address can be reached from other machines, unencrypted. Who opens it needs the token above, once; "
             "other names and other pages are refused. Safer: the default address, and ssh -L from where you sit."
         )
+    elif watch.token is not None:
+        remark("It answers to other names than this machine's own: who opens it needs the token above, once.")
     remark("Ctrl-C ends it.")
     if show:
         webbrowser.open(address)

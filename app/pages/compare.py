@@ -30,7 +30,7 @@ ROW = 54
 
 def layout(context: Context, address: Address) -> Component:
     """Return the page of ``/compare/<run>?layer=&with=&layer2=&by=``."""
-    a = context.library.get(address.parts[0] if address.parts else "")
+    a = context.library.get(address.part(0, "a run"))
     query = address.query
     b = _other(context, a, query.get("with"))
     layer = query.get("layer") or a.run.layers[0]
@@ -38,7 +38,7 @@ def layout(context: Context, address: Address) -> Component:
     for opened, name in ((a, layer), (b, second)):
         opened.layer(name)
     indexed = by_index(a.run, layer, b.run, second)
-    by = query.get("by") or (BY_INDEX if indexed else BY_LIKENESS)
+    by = query.get("by") or (BY_INDEX if same_weights(a.run, b.run) else BY_LIKENESS)
     by = by if indexed else BY_LIKENESS
     head = html.Section(
         [html.H1("Compare"), html.Div(_choices(context, a, layer, b, second, by, indexed), className="filters card")],

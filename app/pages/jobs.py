@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import math
+import secrets
 from typing import Any
 
 import dash_mantine_components as dmc
-from dash import ALL, Dash, Input, Output, State, ctx, dcc, html, no_update
+from dash import ALL, ClientsideFunction, Dash, Input, Output, State, ctx, dcc, html, no_update
 from dash.development.base_component import Component
 
 from segmodels import GanatomyError
@@ -16,8 +18,10 @@ from ..facts import NO_VALUE, percent
 from ..orders import Order, can_go_on
 from ..reports import Report
 from ..reports import State as JobState
+from ..worker import Superseded
 from .frame import page, section
 
+SOON = 2.0  # seconds that the list of layers waits for the device; its page's threads are needed by others
 POLL = 700  # milliseconds between two looks at the queue
 SEGMENTERS = ("face-parts+colors",)  # a useful sum, before what the catalogue lists
 SAMPLES, MOST_SAMPLES = 1000, 10_000_000
@@ -31,6 +35,8 @@ def layout(context: Context, address: Address) -> Component:
         section("Start a dissection", _form(context)),
         section("Queue", html.Div(_queue(context), id="jobs-list", className="jobs")),
         dcc.Interval(id="jobs-poll", interval=POLL),
+        dcc.Store(id="order-who", data=secrets.token_hex(8)),
+        dcc.Store(id="order-asked"),
         title="jobs",
     )
 
@@ -69,12 +75,20 @@ def register(app: Dash, context: Context) -> None:
         except GanatomyError as error:
             return _trouble(error), no_update
 
+    app.clientside_callback(
+        ClientsideFunction("ganatomy", "generatorTyped"), Output("order-asked", "data"),
+        Input("order-generator", "value"), State("order-who", "data"),
+    )  # fmt: skip
+
     @app.callback(
         Output("order-layers", "data"), Output("order-layers", "value"), Output("order-layers", "placeholder"),
-        Input("order-generator", "value"), State("order-layers", "value"),
+        Input("order-asked", "data"), State("order-layers", "value"), prevent_initial_call=True,
     )  # fmt: skip
-    def _layers(generator: str | None, chosen: list[str] | None) -> tuple[list[str], list[str], str]:
-        names, recommended = _layers_of(context, generator or "")
+    def _layers(asked: dict[str, Any] | None, chosen: list[str] | None) -> tuple[Any, Any, Any]:
+        try:
+            names, recommended = _layers_of(context, asked or {})
+        except Superseded:
+            return no_update, no_update, no_update
         kept = [name for name in chosen or [] if name in names]
         return names, kept, f"as recommended: {', '.join(recommended)}" if recommended else "as recommended"
 
@@ -88,7 +102,9 @@ def order_of(values: dict[str, Any]) -> Order:
     for name, (called, kind) in kinds.items():
         try:
             numbers[name] = kind(values[name])
-        except (TypeError, ValueError) as error:
+            if not math.isfinite(numbers[name]):
+                raise ValueError("not finite")
+        except (TypeError, ValueError, OverflowError) as error:
             raise GanatomyError(f"expected a number for {called}, got {values[name]!r}") from error
     return Order(
         str(values["generator"] or ""), str(values["segmenter"] or ""), numbers["samples"], numbers["first"],
@@ -108,13 +124,17 @@ def _do(context: Context, act: str, number: int) -> str:
     return f"job {engine.orders.start(report.details)} is in the queue"
 
 
-def _layers_of(context: Context, generator: str) -> tuple[list[str], list[str]]:
-    """Return the layers of a generator and the recommended ones; nothing if it cannot be opened at once."""
-    orders = context.engine.orders
+def _layers_of(context: Context, asked: dict[str, Any]) -> tuple[list[str], list[str]]:
+    """Return the layers of a generator and the recommended ones; nothing if it cannot be opened soon.
+
+    Raises:
+        Superseded: if another generator was typed on the same page before this one's turn came.
+    """
+    orders, generator = context.engine.orders, str(asked.get("generator") or "")
     if not orders.weights.is_here(generator, orders.folder):
         return [], []
     try:
-        return orders.layers(generator)
+        return orders.layers(generator, ("layers", str(asked.get("who"))), float(asked.get("turn") or 0), SOON)
     except GanatomyError:
         return [], []  # what is wrong with it is said when it is started
 

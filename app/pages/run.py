@@ -19,7 +19,7 @@ from .frame import chart, exports_of_chart, page, section
 
 def layout(context: Context, address: Address) -> Component:
     """Return the page of ``/run/<run>``."""
-    opened = context.library.get(address.parts[0] if address.parts else "")
+    opened = context.library.get(address.part(0, "a run"))
     layers = opened.layers
     return page(
         _head(opened, layers),

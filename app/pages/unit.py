@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from typing import Any
 
 import dash_mantine_components as dmc
@@ -25,13 +26,13 @@ TILES_A_ROW = 6
 
 def layout(context: Context, address: Address) -> Component:
     """Return the page of ``/unit/<run>/<layer>/<unit>``."""
-    slug, layer, unit = address.parts
-    opened = context.library.get(slug)
-    profile = opened.unit(layer, int(unit))
+    opened = context.library.get(slug := address.part(0, "a run"))
+    layer, unit = address.part(1, "a layer"), address.number(2, "a unit")
+    profile = opened.unit(layer, unit)
     level = level_of(profile, address.query.get("level"))
     main = [
         _tops(opened, profile, level), _numbers(opened, profile, level), _table(opened, profile),
-        _bands(opened, profile), live_panel.panel(context, opened, layer, int(unit), address.query),
+        _bands(opened, profile), live_panel.panel(context, opened, layer, unit, address.query),
     ]  # fmt: skip
     return page(
         _head(opened, profile),
@@ -56,7 +57,7 @@ def register(app: Dash, context: Context) -> None:
 def level_of(profile: Profile, asked: str | None) -> int:
     """Return the level to show: the asked one, or that of the unit's threshold."""
     levels = profile.activation.levels
-    if asked is not None and asked.isdecimal() and int(asked) < len(levels):
+    if asked is not None and re.fullmatch(r"[0-9]{1,9}", asked) and int(asked) < len(levels):
         return int(asked)
     return int(np.abs(levels - profile.activation.threshold).argmin())
 
