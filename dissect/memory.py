@@ -11,7 +11,7 @@ For U units of h x w in a layer, C concepts, B levels, Q coarse ones, k top samp
     samples  N x (C x 8 + U x 4 if maxima), and up to U x k thumbnails
 
 Beside that, and not reckoned with here, work in hand: two batches more than are made at a time, and what the network
-needs for each in the making; the batches that are counted together (32 MB, twice while they are joined); up to 64 MB of
+needs for each in the making; the batches that are counted together (16 MB, twice while they are joined); up to 64 MB of
 values in float64; and per thread C x 2 (B + 1) x 4 bytes and the table of a sample's M combinations, M x 4 (B + 1) x 2
 or 4.
 """

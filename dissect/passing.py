@@ -22,7 +22,7 @@ from .resample import Float32
 from .slabs import Slabs
 
 CHECKPOINT_SECONDS = 60.0
-TOGETHER_BYTES = 32 << 20  # batches up to this size are counted together: counts are fetched from memory less often
+TOGETHER_BYTES = 16 << 20  # batches up to this size are counted together: counts are fetched from memory less often
 
 Progress = Callable[[int, int], None]
 Levels = Mapping[str, Float32]
