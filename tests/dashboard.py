@@ -65,7 +65,7 @@ def serving(files, folder=None, host="127.0.0.1", watch=None):
         context.engine.close()
 
 
-@pytest.fixture(scope="session")
+@pytest.fixture(scope="module")  # not of the session: one process may drive only one browser at a time
 def chromium():
     """A browser that knows no other machine; skips where there is none."""
     if CHROMIUM is None:
