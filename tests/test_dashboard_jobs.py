@@ -87,7 +87,7 @@ def share(page, number):
 
 def test_start_a_dissection_watch_it_and_open_it(home, visitors, tmp_path_factory, monkeypatch):  # noqa: F811
     folder, address = home
-    slowly(monkeypatch, 0.05)
+    slowly(monkeypatch, 0.25)  # two batches at a time, and the page asks but twice a second
     page = go(visitors(address), "/jobs")
     fill(page, generator="planted:4", segmenter="planted", samples=120, out="mine")
     page.wait_for_selector("#order-layers[placeholder*='layer3']")
