@@ -77,7 +77,7 @@ class Studio:
         Raises:
             GanatomyError: for seeds, layers or units that there are not.
         """
-        active = tuple(edit for edit in edits if edit.strength > 0 and edit.units)
+        active = tuple(edit for edit in edits if not edit.idle)
         names = [self.generator.layer(edit.layer).name for edit in active]
         place = min(names, key=lambda name: self._order[name]) if names else None
         place = place or self.generator.layer(layer or self.run.layers[0]).name

@@ -38,7 +38,7 @@ LAYERS = ["layer1", "layer2", "layer3", "layer4"]
 
 def planted(folder: Path) -> Path:
     path = folder / "planted.h5"
-    dissect.run(dissect.load("planted:7,units=256"), segmodels.load("planted"), LAYERS, samples=200, out=path)
+    dissect.run(dissect.load("planted:7,units=256,layers=4"), segmodels.load("planted"), LAYERS, samples=200, out=path)
     return path
 
 

@@ -8,7 +8,7 @@ Data flows one way::
 ==================  ====================================================================================
 ``generators/``     where images come from: the contract, the families, safe reading, the catalogue
 ``hooks``           capture and replace features
-``edits``           changes as values
+``edits``           changes as values (``recipes``: several in order, as one file; ``constants``: what to put in)
 ``plan``            how samples are cut into atoms, groups and halves
 ``samples``         seeds, explicit latents or pictures, in order
 ``resample``        features at the size where pixels are counted; the arithmetic
@@ -35,13 +35,14 @@ from pathlib import Path
 
 from segmodels import GanatomyError
 
-from .edits import FeatureEdit, ablate
+from .edits import FeatureEdit, ablate, insert, replace, scale
 from .estimate import Estimate, estimate
 from .examples import Band, Example
 from .execute import run
 from .generators import Codes, Generator, Layer, accept_licence, convert, entries, export, load
 from .job import Job
 from .merge import merge
+from .recipes import Recipe
 from .results import LayerResult, Run
 from .verify import verify
 
@@ -53,6 +54,6 @@ def open(path: str | Path) -> Run:
 
 __all__ = [
     "Band", "Codes", "Estimate", "Example", "FeatureEdit", "GanatomyError", "Generator", "Job", "Layer", "LayerResult",
-    "Run", "ablate", "accept_licence", "convert", "entries", "estimate", "export", "load", "merge", "open", "run",
-    "verify",
+    "Recipe", "Run", "ablate", "accept_licence", "convert", "entries", "estimate", "export", "insert", "load", "merge",
+    "open", "replace", "run", "scale", "verify",
 ]  # fmt: skip

@@ -1,40 +1,70 @@
-"""Edits are values: small frozen records of what to change at a layer. Weights and models are never touched."""
+"""Edits are values: small frozen records of what to change at a layer. Weights and models are never touched.
+
+Every edit is ``f <- (1 - a) f + a v`` on some units of a layer (survey, section 3.1; Bau et al., ICLR 2019):
+``a`` is the strength times the mask, ``v`` what is put in the feature's place. What ``v`` is decides what an experiment
+says, so each constructor asks for it by name.
+"""
 
 from __future__ import annotations
 
 from collections.abc import Iterable
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 import torch
+from numpy.typing import ArrayLike, NDArray
 from torch import Tensor
 from torch.nn import functional as F
 
 from segmodels import GanatomyError
 
+Floats = NDArray[np.float32]
+
+
+@dataclass(frozen=True)
+class Source:
+    """The features of other images, as a value to put in: those of one seed, or for each sample of a random other one.
+
+    Attributes:
+        seed: of the image; None for another one for each sample, drawn by a hash of the sample's own seed. So what a
+            sample gets depends neither on its batch nor on its neighbours.
+        draw: tells several random draws for the same samples apart.
+    """
+
+    seed: int | None = None
+    draw: int = 0
+
 
 @dataclass(frozen=True, eq=False)
 class FeatureEdit:
-    """Scale some units of a layer towards zero: f <- (1 - a) f, with a = strength times mask.
+    """f <- (1 - a) f + a v on some units of a layer, with a = strength times mask. Edits that do the same are equal.
 
-    Two edits that do the same are equal.
+    Use the constructors :func:`ablate`, :func:`insert`, :func:`scale` and :func:`replace`, which check and sort.
 
     Attributes:
         layer: name of the layer.
         units: indices of the units, ascending.
-        strength: a in [0, 1]; 1 removes the units.
+        strength: a, for all units or one for each; 0 leaves, 1 puts v in f's place, negative amplifies f.
         mask: float32 [H, W] in [0, 1] saying where, or None for everywhere. It is brought to the layer's own
             size: averaged by area where that is smaller, bilinearly where it is larger.
+        values: v: None is zero, float32 [k] a constant for each unit, [k, h, w] maps of the layer's size, or a
+            :class:`Source`.
     """
 
     layer: str
     units: tuple[int, ...]
-    strength: float = 1.0
-    mask: np.ndarray | None = None
+    strength: float | tuple[float, ...] = 1.0
+    mask: Floats | None = None
+    values: Floats | Source | None = None
 
     def __post_init__(self) -> None:
         if list(self.units) != sorted(set(self.units)) or (self.units and self.units[0] < 0):
             raise GanatomyError(f"expected units >= 0 in ascending order, got {self.units}; ablate() sorts them")
+        if isinstance(self.strength, tuple) and len(self.strength) != len(self.units):
+            raise GanatomyError(f"expected a strength for each of {len(self.units)} units, got {len(self.strength)}")
+        if isinstance(self.values, np.ndarray) and len(self.values) != len(self.units):
+            raise GanatomyError(f"expected a value for each of {len(self.units)} units, got {len(self.values)}")
 
     def __eq__(self, other: object) -> bool:
         return isinstance(other, FeatureEdit) and self._key() == other._key()
@@ -43,67 +73,213 @@ class FeatureEdit:
         return hash(self._key())
 
     def _key(self) -> tuple[object, ...]:
-        mask = None if self.mask is None else (self.mask.shape, self.mask.tobytes())
-        return self.layer, self.units, self.strength, mask
+        return self.layer, self.units, self.strength, _bytes(self.mask), _bytes(self.values)
 
-    def __call__(self, features: Tensor) -> Tensor:
-        """Return edited features [N, U, h, w]; the input is left alone."""
-        if self.units and self.units[-1] >= features.shape[1]:
-            raise GanatomyError(
-                f"layer {self.layer!r} has units 0..{features.shape[1] - 1}, the edit names {self.units[-1]}"
-            )
+    @property
+    def idle(self) -> bool:
+        """Whether the edit changes nothing, whatever the features."""
+        return not self.units or not np.any(self.strength) or (self.mask is not None and not self.mask.any())
+
+    def __call__(self, features: Tensor, values: Tensor | None = None) -> Tensor:
+        """Return edited features [N, U, h, w] (styles: [N, U]); the input is left alone.
+
+        Args:
+            values: what a :class:`Source` stands for, [N, k, h, w].
+
+        ``a == 0`` leaves a feature's bits as they are, ``a == 1`` puts exactly v there, and v = f changes nothing.
+        """
+        self.check(features.shape[1], tuple(features.shape[2:]))
         index = torch.tensor(self.units, device=features.device, dtype=torch.long)
         edited = features.clone()
-        if self.mask is None and self.strength == 1.0:
-            edited[:, index] = 0
+        amount = self._amount(features)
+        own = features[:, index]
+        if self.values is None:
+            edited[:, index] = torch.where(amount == 1, torch.zeros_like(own), own * (1 - amount))
             return edited
-        keep = 1.0 - self.strength * self._mask_at(features)
-        edited[:, index] = edited[:, index] * keep
+        put = self._put(features) if values is None else values
+        mixed = own + amount * (put - own)
+        edited[:, index] = torch.where(amount == 1, put, torch.where(amount == 0, own, mixed))
         return edited
 
-    def _mask_at(self, features: Tensor) -> Tensor:
-        if self.mask is None:
-            return torch.ones((), dtype=features.dtype, device=features.device)
-        mask = torch.tensor(self.mask, dtype=features.dtype, device=features.device)[None, None]
+    def check(self, channels: int, size: tuple[int, ...]) -> None:
+        """Raise GanatomyError unless the edit fits a layer of so many units and such a map (h, w), () for styles."""
+        if self.units and self.units[-1] >= channels:
+            raise GanatomyError(f"layer {self.layer!r} has units 0..{channels - 1}, the edit names {self.units[-1]}")
+        if isinstance(self.values, np.ndarray) and self.values.ndim > 1 and self.values.shape[1:] != size:
+            given = " x ".join(map(str, self.values.shape[1:]))
+            raise GanatomyError(f"layer {self.layer!r} has maps of {_size(size)}, the edit puts in maps of {given}")
+        if self.mask is not None:
+            if not size or size == (1, 1):
+                raise GanatomyError(f"layer {self.layer!r} acts on the whole image; an edit of it takes no mask")
+            if self.mask.shape[0] * size[1] != self.mask.shape[1] * size[0]:
+                given = " x ".join(map(str, self.mask.shape))
+                raise GanatomyError(
+                    f"layer {self.layer!r} has maps of {_size(size)}; a mask of {given} has another shape"
+                )
+
+    def _amount(self, features: Tensor) -> Tensor:
+        """Return a, to be broadcast with [N, k, h, w]."""
+        strength = torch.tensor(self.strength, dtype=features.dtype, device=features.device)
+        per_unit = strength.reshape(-1, *[1] * (features.ndim - 2)) if strength.ndim else strength
+        return per_unit if self.mask is None else per_unit * self._mask_at(self.mask, features)
+
+    def _mask_at(self, given: Floats, features: Tensor) -> Tensor:
+        mask = torch.tensor(given, dtype=features.dtype, device=features.device)[None, None]
         height, width = features.shape[-2:]
         if height <= mask.shape[-2] and width <= mask.shape[-1]:
             return F.adaptive_avg_pool2d(mask, (height, width))
         return F.interpolate(mask, (height, width), mode="bilinear", align_corners=False)
 
+    def _put(self, features: Tensor) -> Tensor:
+        """Return v, to be broadcast with [N, k, h, w]."""
+        if isinstance(self.values, Source):
+            raise GanatomyError("features of another image can only be put in by a generator: G(codes, edits=...)")
+        values = torch.tensor(self.values, dtype=features.dtype, device=features.device)
+        return values.reshape(*values.shape, *[1] * (features.ndim - 1 - values.ndim)).expand_as(
+            features[:, : len(values)]
+        )
+
 
 def ablate(
-    layer: str, units: Iterable[int] | int, strength: float = 1.0, mask: np.ndarray | Tensor | None = None
+    layer: str,
+    units: Iterable[int] | int,
+    strength: float = 1.0,
+    mask: ArrayLike | Tensor | None = None,
+    to: ArrayLike | Tensor | str = "zero",
 ) -> FeatureEdit:
-    """Return the edit that sets ``units`` of ``layer`` to zero (survey, section 3.1; Bau et al., ICLR 2019).
+    """Return the edit that takes ``units`` of ``layer`` away (survey, section 3.1; Bau et al., ICLR 2019).
 
     Args:
         layer: name of a layer of the generator.
-        units: one index or several; order and repetition do not matter.
+        units: one index or several; order and repetition do not matter (with values in ``to``: none may repeat).
         strength: 1 removes, 0 leaves, between them scales.
         mask: [H, W] in [0, 1], where to act; None is everywhere.
+        to: what is put in the units' place. The choice changes conclusions. ``"zero"``; ``"other"``: what each unit
+            is in a random other image; or a number for each unit, such as its mean (``run.layer(l).mean[units]``).
 
     Raises:
-        GanatomyError: for a strength or mask outside [0, 1], a mask that is not 2-D, or units that are not
-            indices.
+        GanatomyError: for a strength or mask outside [0, 1], a mask that is not 2-D, units that are not indices, or
+            values of the wrong number.
     """
     if not 0.0 <= strength <= 1.0:
         raise GanatomyError(f"expected a strength in [0, 1], got {strength}")
-    where = None
-    if mask is not None:
-        where = np.array(mask.detach().cpu().numpy() if isinstance(mask, Tensor) else mask, np.float32)
-        if where.ndim != 2 or not where.size:
-            raise GanatomyError(f"expected a mask [H, W], got shape {list(where.shape)}")
-        if not (where.min() >= 0 and where.max() <= 1):
-            raise GanatomyError(f"expected a mask with values in [0, 1], got {where.min():g} to {where.max():g}")
-        where.flags.writeable = False
-    return FeatureEdit(layer, _indices(units), float(strength), where)
+    if isinstance(to, str):
+        known: dict[str, Source | None] = {"zero": None, "other": Source()}
+        if to not in known:
+            raise GanatomyError(f"expected to='zero', 'other' or a value for each unit, got {to!r}")
+        return FeatureEdit(layer, indices(units), float(strength), as_mask(mask), known[to])
+    return insert(layer, units, to, mask, strength)
 
 
-def _indices(units: Iterable[int] | int) -> tuple[int, ...]:
-    listed = units.tolist() if isinstance(units, (Tensor, np.ndarray, np.generic)) else units
+def insert(
+    layer: str,
+    units: Iterable[int] | int,
+    values: ArrayLike | Tensor,
+    mask: ArrayLike | Tensor | None = None,
+    strength: float = 1.0,
+) -> FeatureEdit:
+    """Return the edit that sets ``units`` of ``layer`` to ``values`` (survey, section 3.1; Bau et al., ICLR 2019).
+
+    Args:
+        units: one index or several, in any order, none twice.
+        values: one number for all, one for each unit in the order of ``units``, or maps [k, h, w] of the layer's own
+            size. ``dissect.constants`` has the usual ones: a concept's mean, a high quantile.
+        mask, strength: as for :func:`ablate`.
+
+    Raises:
+        GanatomyError: as for :func:`ablate`; for values that are not finite.
+    """
+    if not 0.0 <= strength <= 1.0:
+        raise GanatomyError(f"expected a strength in [0, 1], got {strength}")
+    order, chosen = _listed(units), indices(units)
+    given = _floats(values, "values")
+    if not given.ndim:
+        given = np.full(len(chosen), given, np.float32)
+    elif len(order) != len(chosen):
+        raise GanatomyError("expected each unit once, since each has a value of its own")
+    if given.ndim not in (1, 3) or len(given) != len(chosen):
+        raise GanatomyError(f"expected a value or a map for each of {len(chosen)} units, got {list(given.shape)}")
+    ordered = np.ascontiguousarray(given[np.argsort(order)] if len(order) == len(chosen) else given)
+    ordered.flags.writeable = False
+    return FeatureEdit(layer, chosen, float(strength), as_mask(mask), ordered)
+
+
+def scale(layer: str, units: Iterable[int] | int, factor: float, mask: ArrayLike | Tensor | None = None) -> FeatureEdit:
+    """Return the edit that multiplies ``units`` of ``layer`` by ``factor``: below 1 weakens, above 1 amplifies.
+
+    Raises:
+        GanatomyError: for a factor that is negative or not finite; as for :func:`ablate`.
+    """
+    if not (np.isfinite(factor) and factor >= 0):
+        raise GanatomyError(f"expected a factor >= 0, got {factor}")
+    return FeatureEdit(layer, indices(units), 1.0 - float(factor), as_mask(mask))
+
+
+def replace(
+    layer: str,
+    units: Iterable[int] | int,
+    seed: int | None = None,
+    mask: ArrayLike | Tensor | None = None,
+    strength: float = 1.0,
+    draw: int = 0,
+) -> FeatureEdit:
+    """Return the edit that puts the units' features in another image in their place.
+
+    Args:
+        seed: of that image, generated with the class, truncation and noise of each sample; None for a random other
+            image for each sample.
+        draw: with ``seed=None``, which of many random draws.
+    """
+    if not 0.0 <= strength <= 1.0:
+        raise GanatomyError(f"expected a strength in [0, 1], got {strength}")
+    if seed is not None and not (isinstance(seed, (int, np.integer)) and 0 <= seed < 2**32):
+        raise GanatomyError(f"expected a seed between 0 and {2**32 - 1}, got {seed!r}")
+    source = Source(None if seed is None else int(seed), int(draw))
+    return FeatureEdit(layer, indices(units), float(strength), as_mask(mask), source)
+
+
+def indices(units: Iterable[int] | int) -> tuple[int, ...]:
+    """Return units as ascending plain integers, each once; GanatomyError if they are none."""
+    return tuple(sorted(set(_listed(units))))
+
+
+def as_mask(mask: ArrayLike | Tensor | None) -> Floats | None:
+    """Return a mask float32 [H, W] that nobody can change; GanatomyError unless it is one with values in [0, 1]."""
+    if mask is None:
+        return None
+    where = _floats(mask, "a mask", finite=False)
+    if where.ndim != 2 or not where.size:
+        raise GanatomyError(f"expected a mask [H, W], got shape {list(where.shape)}")
+    if not (where.min() >= 0 and where.max() <= 1):
+        raise GanatomyError(f"expected a mask with values in [0, 1], got {where.min():g} to {where.max():g}")
+    where.flags.writeable = False
+    return where
+
+
+def _floats(values: ArrayLike | Tensor, what: str, finite: bool = True) -> Floats:
+    """Return a float32 copy; GanatomyError if there are no such numbers."""
+    try:
+        array = np.array(values.detach().cpu().numpy() if isinstance(values, Tensor) else values, np.float32)
+    except (TypeError, ValueError) as error:
+        raise GanatomyError(f"expected {what} as numbers, got {type(values).__name__}") from error
+    if finite and not np.isfinite(array).all():
+        raise GanatomyError(f"expected {what} without NaN or infinite numbers")
+    return array
+
+
+def _listed(units: Iterable[int] | int) -> list[int]:
+    listed: Any = units.tolist() if isinstance(units, (Tensor, np.ndarray, np.generic)) else units
     given = np.array([listed] if not isinstance(listed, Iterable) else list(listed))
     if given.size and (given.dtype.kind not in "iu" or given.ndim != 1):
         raise GanatomyError(f"expected units as integer indices, got {given.ravel().tolist()[:5]}")
     if given.size and given.min() < 0:
         raise GanatomyError(f"expected units >= 0, got {given.min()}")
-    return tuple(int(u) for u in np.unique(given))
+    return [int(unit) for unit in given]
+
+
+def _bytes(value: Floats | Source | None) -> object:
+    return (value.shape, value.tobytes()) if isinstance(value, np.ndarray) else value
+
+
+def _size(size: tuple[int, ...]) -> str:
+    return " x ".join(map(str, size)) or "one number"

@@ -44,12 +44,12 @@ class LayerResult:
     """
 
     def __init__(self, run: Run, name: str) -> None:
-        self._run = run
+        self.run = run
         self.name = name
         self.units_count, self.height, self.width = run.manifest["layers"][name]
 
     def _read(self, name: str, index: Any = ()) -> np.ndarray:
-        return self._run.reader.read(f"layers/{self.name}/{name}", index)
+        return self.run.reader.read(f"layers/{self.name}/{name}", index)
 
     @cached_property
     def levels(self) -> NDArray[np.float32]:
@@ -93,18 +93,16 @@ class LayerResult:
     @property
     def maxima(self) -> NDArray[np.float32]:
         """Every sample's maximum per unit, [N, U]; GanatomyError unless the run kept them."""
-        if f"layers/{self.name}/maxima" not in self._run.reader:
-            raise GanatomyError(f"{self._run.path} was made without --maxima")
+        if f"layers/{self.name}/maxima" not in self.run.reader:
+            raise GanatomyError(f"{self.run.path} was made without --maxima")
         return self._read("maxima")
 
     # -- numbers from counts -------------------------------------------------------------------------------
 
     @cached_property
     def _derived(self) -> dict[str, np.ndarray]:
-        cache = TableCache(self._run.path, self._run.id)
-        return cache.get(
-            self.name, lambda: derive(self._run.reader, self.name, self._run.judged, self._run.first_plane)
-        )
+        cache = TableCache(self.run.path, self.run.id)
+        return cache.get(self.name, lambda: derive(self.run.reader, self.name, self.run.judged, self.run.first_plane))
 
     @property
     def iou(self) -> Float64:
@@ -171,7 +169,7 @@ class LayerResult:
 
     def labels_at(self, floor: float = agreement.FLOOR, alpha: float = agreement.ALPHA) -> NDArray[np.intp]:
         """Return :attr:`label` for another IoU floor or another error rate."""
-        return agreement.labels(self._heldout, self._run.judged, floor, alpha)
+        return agreement.labels(self._heldout, self.run.judged, floor, alpha)
 
     @cached_property
     def winner(self) -> NDArray[np.intp]:
@@ -199,11 +197,11 @@ class LayerResult:
     def histogram(self, unit: int) -> tuple[NDArray[np.float32], NDArray[np.int64]]:
         """Return (levels [B], pixels per bin [B + 1]) of one unit."""
         counts = self._read("counts", (slice(None), self._unit(unit)))
-        return self.levels[unit], counts[..., self._run.first_plane].sum((0, 2))
+        return self.levels[unit], counts[..., self.run.first_plane].sum((0, 2))
 
     def units(self, concept: str | int, top: int = 20) -> NDArray[np.intp]:
         """Return the units that agree best with a concept: by held-out IoU above chance, the best first."""
-        index = self._run.concept_index(concept)
+        index = self.run.concept_index(concept)
         difference = (self.iou_heldout - self.chance_heldout)[:, index]
         order = np.argsort(-difference, kind="stable")
         return order[~np.isnan(difference[order])][:top]
@@ -224,7 +222,7 @@ class LayerResult:
         The list is empty for files that were made before there were examples.
         """
         unit = self._unit(unit)
-        if f"layers/{self.name}/examples/seed" not in self._run.reader:
+        if f"layers/{self.name}/examples/seed" not in self.run.reader:
             return []
         read = {name: self._read(f"examples/{name}", unit) for name in NAMES}
         bands = []
@@ -247,8 +245,8 @@ class LayerResult:
             "average_precision",
         )  # fmt: skip
         if concept:
-            row["concept"] = self._run.concepts[concept].name
-            row["category"] = self._run.concepts[concept].category
+            row["concept"] = self.run.concepts[concept].name
+            row["category"] = self.run.concepts[concept].category
         for name in names:
             value = float(getattr(self, name)[unit, concept]) if concept else np.nan
             row[name] = None if np.isnan(value) else value
@@ -261,7 +259,7 @@ class LayerResult:
         return int(unit)
 
     def _tally(self, counts: NDArray[np.int64]) -> Tally:
-        return agreement.tally(counts, self._run.first_plane)
+        return agreement.tally(counts, self.run.first_plane)
 
 
 class Run:

@@ -1,0 +1,41 @@
+"""Which other image a sample's features are exchanged with."""
+
+from __future__ import annotations
+
+import hashlib
+from typing import TYPE_CHECKING
+
+from segmodels import GanatomyError
+
+from ..edits import Source
+from .codes import NO_NOISE, Codes
+
+if TYPE_CHECKING:
+    from .base import Generator
+
+
+def others(generator: Generator, codes: Codes, source: Source) -> Codes:
+    """Return codes of the images that stand for ``source``: as many as ``codes``, with their class, truncation, noise.
+
+    Raises:
+        GanatomyError: for a random other image of samples that have no seed.
+    """
+    if source.seed is not None:
+        seeds = [source.seed] * len(codes)
+    elif codes.seeds is not None:
+        seeds = [other_seed(seed, source.draw) for seed in codes.seeds]
+    else:
+        raise GanatomyError("the random other image of a sample is drawn by its seed; explicit latents have none")
+    noise = "const" if codes.noise is None else "none" if bool((codes.noise == NO_NOISE).all()) else "random"
+    return generator.sample(
+        seeds, None if codes.classes is None else codes.classes.tolist(), codes.truncation, codes.cutoff, noise
+    )
+
+
+def other_seed(seed: int, draw: int) -> int:
+    """Return another seed in 0..2^32 - 1, by a hash."""
+    for attempt in range(2**32):
+        digest = hashlib.sha256(f"{seed} {draw} {attempt}".encode()).digest()
+        if (other := int.from_bytes(digest[:4], "little")) != seed:
+            return other
+    raise AssertionError("no hash differs from the seed")
