@@ -6,31 +6,22 @@ field of one unit: a tag that is put on or taken off, or the text of the note. W
 
 from __future__ import annotations
 
-import contextlib
 import json
 import os
-import threading
-from collections import Counter, defaultdict
-from collections.abc import Callable, Iterator
+from collections import Counter
+from collections.abc import Callable
 from dataclasses import replace
 from datetime import UTC, datetime
-from pathlib import Path
 from typing import NamedTuple
 
 from dissect import Run
-from dissect.disk import replacing
+from dissect.disk import exclusively, replacing
 from dissect.notes import Note, Notes, notes_content, notes_path, read_notes
 from segmodels import GanatomyError
-
-try:
-    import fcntl
-except ImportError:  # not on this system: then threads alone are kept apart
-    fcntl = None  # type: ignore[assignment]
 
 SUGGESTED = ("artifact", "interesting")
 LONGEST_TAG, MOST_TAGS, LONGEST_NOTE = 40, 20, 10_000
 
-_LOCKS: defaultdict[str, threading.Lock] = defaultdict(threading.Lock)
 _LAST: dict[tuple[str, str, int], tuple[Writer, str]] = {}  # whose text a unit's note is, of those written here
 
 
@@ -120,7 +111,7 @@ class Notebook:
     def _change(self, layer: str, unit: int, change: Callable[[Note], Note]) -> Note:
         if not 0 <= unit < self._run.layer(layer).units_count:
             raise GanatomyError(f"layer {layer!r} has no unit {unit}")
-        with _exclusive(self.path):
+        with exclusively(self.path):
             notes = dict(self.read())
             old = notes.get((layer, unit), Note())
             new = change(old)
@@ -139,18 +130,3 @@ def clean_tag(text: str) -> str:
     if not tag or len(tag) > LONGEST_TAG or not tag.isprintable():
         raise GanatomyError(f"expected a tag of 1 to {LONGEST_TAG} characters, got {tag[: LONGEST_TAG + 1]!r}")
     return tag
-
-
-@contextlib.contextmanager
-def _exclusive(path: Path) -> Iterator[None]:
-    """Keep other threads, and other processes where the file system can, from changing a file meanwhile.
-
-    What is locked is the folder: the file itself is exchanged by every change, and one for locking would be litter.
-    """
-    with _LOCKS[os.path.realpath(path)], contextlib.ExitStack() as stack:
-        if fcntl is not None:
-            with contextlib.suppress(OSError):
-                handle = os.open(path.parent, os.O_RDONLY)
-                stack.callback(os.close, handle)
-                fcntl.flock(handle, fcntl.LOCK_EX)
-        yield

@@ -27,6 +27,7 @@ Data flows one way::
 ``interrupts``      when Ctrl-C has to wait
 ``agreement``       counts -> IoU, chance, error bars, labels: pure functions
 ``results``         a finished run, read only (``derived``: its tables, cached; ``notes``: what people say of units)
+``effects/``        what edits do to concepts, beside random units; sweeps, doses, and the file that keeps them
 ``verify``          whether a file is sound
 ==================  ====================================================================================
 """
@@ -36,6 +37,7 @@ from pathlib import Path
 from segmodels import GanatomyError
 
 from .edits import FeatureEdit, ablate, insert, replace, scale
+from .effects import Dose, Effect, Leakage, Sweep, dose, effect, leakage, sweep
 from .estimate import Estimate, estimate
 from .examples import Band, Example
 from .execute import run
@@ -53,7 +55,8 @@ def open(path: str | Path) -> Run:
 
 
 __all__ = [
-    "Band", "Codes", "Estimate", "Example", "FeatureEdit", "GanatomyError", "Generator", "Job", "Layer", "LayerResult",
-    "Recipe", "Run", "ablate", "accept_licence", "convert", "entries", "estimate", "export", "insert", "load", "merge",
-    "open", "replace", "run", "scale", "verify",
+    "Band", "Codes", "Dose", "Effect", "Estimate", "Example", "FeatureEdit", "GanatomyError", "Generator", "Job",
+    "Layer", "LayerResult", "Leakage", "Recipe", "Run", "Sweep", "ablate", "accept_licence", "convert", "dose",
+    "effect", "entries", "estimate", "export", "insert", "leakage", "load", "merge", "open", "replace", "run", "scale",
+    "sweep", "verify",
 ]  # fmt: skip

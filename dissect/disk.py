@@ -7,6 +7,7 @@ import errno
 import os
 import re
 import threading
+from collections import defaultdict
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -15,7 +16,14 @@ from segmodels import GanatomyError
 
 from .interrupts import undisturbed
 
+try:
+    import fcntl
+except ImportError:  # not on this system: then threads alone are kept apart
+    fcntl = None  # type: ignore[assignment]
+
 FULL = {errno.ENOSPC, errno.EDQUOT, errno.EFBIG}
+
+_LOCKS: defaultdict[str, threading.Lock] = defaultdict(threading.Lock)
 
 
 class PatientFile:
@@ -125,6 +133,21 @@ def replacing(path: Path) -> Iterator[PatientFile]:
         finally:
             with contextlib.suppress(OSError):
                 temporary.unlink()
+
+
+@contextmanager
+def exclusively(path: Path) -> Iterator[None]:
+    """Keep other threads, and other processes where the file system can, from changing a file meanwhile.
+
+    What is locked is the folder: the file itself is exchanged by every change, and one for locking would be litter.
+    """
+    with _LOCKS[os.path.realpath(path)], contextlib.ExitStack() as stack:
+        if fcntl is not None:
+            with contextlib.suppress(OSError):
+                handle = os.open(path.parent, os.O_RDONLY)
+                stack.callback(os.close, handle)
+                fcntl.flock(handle, fcntl.LOCK_EX)
+        yield
 
 
 def orphans(path: Path) -> list[Path]:

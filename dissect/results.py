@@ -6,7 +6,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -21,6 +21,9 @@ from .examples import BANDS, NAMES, Band, Example
 from .manifest import Manifest
 from .notes import Notes, notes_path, read_notes
 from .store import Reader
+
+if TYPE_CHECKING:
+    from .effects.stored import Results
 
 Float64 = NDArray[np.float64]
 
@@ -342,6 +345,17 @@ class Run:
             GanatomyError: if ``run.notes.json`` is damaged or another run's.
         """
         return read_notes(notes_path(self.path), self.id)
+
+    @property
+    def effects(self) -> Results:
+        """What edits were found to cause, by key, from ``run.effects.h5`` as it is now; empty if there is none.
+
+        Raises:
+            GanatomyError: if the file is damaged, from a newer version, or another run's.
+        """
+        from .effects.stored import read  # it reads and writes what this module defines
+
+        return read(self)
 
     def thumbnails(self) -> Iterator[tuple[int, bytes]]:
         """Yield (seed, encoded image) of every sample that is a top sample or an example of some unit."""

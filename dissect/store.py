@@ -1,6 +1,7 @@
 """The HDF5 files: the only module that writes them. Whole or not at all: temporary name, fsync, rename.
 
-Every file says what it is: a finished dissection, a plan, a part of a dissection, or the block counts of one group.
+Every file says what it is: a finished dissection, a plan, a part of a dissection, the block counts of one group, or
+effects.
 ``docs/architecture.md`` lists their datasets.
 """
 
@@ -22,7 +23,11 @@ from segmodels import GanatomyError
 from .disk import replacing
 
 DISSECTION, PLAN, PART, GROUP = "ganatomy.dissection", "ganatomy.plan", "ganatomy.part", "ganatomy.group"
-CALLED = {DISSECTION: "dissection", PLAN: "plan", PART: "part of a dissection", GROUP: "group of a dissection"}
+EFFECTS = "ganatomy.effects"
+CALLED = {
+    DISSECTION: "dissection", PLAN: "plan", PART: "part of a dissection", GROUP: "group of a dissection",
+    EFFECTS: "file of effects",
+}  # fmt: skip
 VERSION = 1
 UNIT_AXIS = {  # which axis of a dataset counts units; chunks hold UNITS_PER_CHUNK of them
     "levels": 0, "counts": 1, "chance_counts": 1, "block_counts": 1, "chance_block_counts": 1, "mean": 0,

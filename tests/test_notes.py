@@ -9,10 +9,9 @@ import pytest
 
 import dissect
 import segmodels
-from app import notes as app_notes
 from app.notes import LONGEST_NOTE, LONGEST_TAG, MOST_TAGS, Conflict, Notebook, Writer, clean_tag
 from app.pages.notes_panel import keep
-from dissect import GanatomyError
+from dissect import GanatomyError, disk
 from dissect.notes import Note, notes_path, read_notes
 
 
@@ -241,7 +240,7 @@ sys.stdin.read()
 """
 
 
-@pytest.mark.skipif(app_notes.fcntl is None, reason="this system cannot lock files between processes")
+@pytest.mark.skipif(disk.fcntl is None, reason="this system cannot lock files between processes")
 def test_another_process_that_is_writing_is_waited_for(book):
     book.tag("layer2", 0, "before")
     folder = str(book.path.parent)
