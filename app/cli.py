@@ -17,7 +17,7 @@ from dissect.disk import FULL
 from dissect.manifest import ganatomy_version
 
 from .commands import app as dashboard
-from .commands import cache, demo, dissect, generators, report, segmenters, units, verify
+from .commands import cache, demo, dissect, effect, generators, report, segmenters, sweep, units, verify
 from .console import out, remark
 
 WRONG_INPUT, INTERRUPTED = 2, 130
@@ -36,6 +36,9 @@ app.add_typer(cache.app, name="cache")
 app.command("dissect")(dissect.dissect)
 app.command("merge")(dissect.merge)
 app.command("units")(units.units)
+app.command("effect")(effect.effect)
+app.command("sweep")(sweep.sweep)
+app.command("dose")(sweep.dose)
 app.command("report")(report.report)
 app.command("export")(generators.export)
 app.command("app")(dashboard.app)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import colorsys
+from collections.abc import Sequence
 from io import BytesIO
 from pathlib import Path
 
@@ -10,7 +11,7 @@ import numpy as np
 from numpy.typing import NDArray
 from PIL import Image, ImageDraw, ImageFont
 
-from dissect import Codes, Generator
+from dissect import Codes, FeatureEdit, Generator
 from dissect.disk import replacing
 from dissect.pictures import to_bytes
 from segmodels import Segmenter
@@ -21,6 +22,7 @@ GAP = 6
 PER_ROW = 4  # samples side by side
 BATCH = 8  # images of up to 256 pixels made at once; of larger ones fewer, for the memory
 SMALL_TILE = 64  # what smaller images are enlarged to, by a whole number
+COMPARED_TILE = 160  # pixels a side of an image before and after
 SHEET_TILE = 256  # pixels a side of an image that is drawn alone
 BACKGROUND, INK = (250, 250, 248), (30, 30, 30)
 GOLDEN = 0.61803398875  # hues this far apart (modulo 1) stay distinct for any number of concepts
@@ -53,6 +55,25 @@ def sheet(generator: Generator, codes: Codes) -> Image.Image:
         for image in generator(codes[start : start + step]).cpu().numpy():
             tiles.append(Image.fromarray(to_bytes(image)).resize((side, side), how))
     return _grid(tiles)
+
+
+def before_and_after(
+    generator: Generator, codes: Codes, edited: Sequence[tuple[str, Sequence[FeatureEdit]]]
+) -> Image.Image:
+    """Draw each code's image, and below it the same one with every list of edits, each with its name."""
+    font, margin = ImageFont.load_default(14), 110
+    lines = [("as they are", ()), *edited]
+    side = COMPARED_TILE + GAP
+    picture = Image.new("RGB", (margin + side * len(codes) + GAP, side * len(lines) + GAP), BACKGROUND)
+    draw = ImageDraw.Draw(picture)
+    for index in range(len(codes)):
+        for line, (name, edits) in enumerate(lines):
+            image = Image.fromarray(to_bytes(generator(codes[index], edits=edits)[0].cpu().numpy()))
+            smaller = generator.resolution > COMPARED_TILE
+            how = Image.Resampling.LANCZOS if smaller else Image.Resampling.NEAREST
+            picture.paste(image.resize((COMPARED_TILE, COMPARED_TILE), how), (margin + side * index, GAP + side * line))
+            draw.text((GAP, GAP + side * line), name, INK, font)
+    return picture
 
 
 def preview(generator: Generator, segmenter: Segmenter, codes: Codes) -> Image.Image:

@@ -33,10 +33,17 @@ class Weights:
         named: names or paths of weights given when the dashboard was started; these are trusted.
         device: where generators run.
         load: opens one, as :func:`dissect.load`.
+        naming: how people name weights that are elsewhere.
     """
 
-    def __init__(self, named: Iterable[str] = (), device: str = "cpu", load: Loader = dissect.load) -> None:
-        self.named, self.device = tuple(named), device
+    def __init__(
+        self,
+        named: Iterable[str] = (),
+        device: str = "cpu",
+        load: Loader = dissect.load,
+        naming: str = "name it with --weights FILE",
+    ) -> None:
+        self.named, self.device, self.naming = tuple(named), device, naming
         self._load = load
         self._open: OrderedDict[str, Generator] = OrderedDict()
         self._found: dict[str, str] = {}  # run id -> source with its fingerprint
@@ -109,9 +116,7 @@ class Weights:
             raise GanatomyError(f"its generator is not here; `ganatomy generators fetch {name}` brings it")
         if entry is not None:
             raise GanatomyError(f"the licence of {name} has not been accepted here: {entry.licence}")
-        raise GanatomyError(
-            f"its generator ({name}) is not here; put its file beside the run, or name it with --weights FILE"
-        )
+        raise GanatomyError(f"its generator ({name}) is not here; put its file beside the run, or {self.naming}")
 
     @staticmethod
     def beside(folder: Path) -> list[Path]:
