@@ -63,6 +63,19 @@ class Tangled(nn.Module):
         return tap("rgb", self.rgb(y))
 
 
+def chain(seed=0):
+    """A plain ``nn.Sequential``; modules overwrite what the one before them returned, or return it itself."""
+    with torch.random.fork_rng(devices=[]):
+        torch.manual_seed(seed)
+        return nn.Sequential(
+            nn.ConvTranspose2d(5, 6, 4),
+            nn.LeakyReLU(0.2, inplace=True),
+            nn.Sequential(nn.Conv2d(6, 8, 3, padding=1), nn.LeakyReLU(0.5, inplace=True)),
+            nn.Identity(),
+            nn.Sequential(nn.LeakyReLU(0.3, inplace=True), nn.Conv2d(8, 3, 1)),
+        )
+
+
 def dcgan_tensors(widths=(7, 8, 6, 4), channels=3, first=4, bias=False, seed=0):
     """Return a state dict of random weights: latent 7, then 4, 8, 16 and 32 px (with the defaults)."""
     random = torch.Generator().manual_seed(seed)

@@ -8,7 +8,7 @@ import threading
 import numpy as np
 import pytest
 import torch
-from networks import Tangled, dcgan_tensors
+from networks import Tangled, chain, dcgan_tensors
 from torch import nn
 
 import dissect
@@ -23,6 +23,7 @@ MAKERS = {
     "planted with noise": lambda: dissect.load("planted:5,units=36,noise=0.25"),
     "opaque": lambda: dissect.load(Tangled(), z_dim=5),
     "opaque with classes": lambda: dissect.load(Tangled(num_classes=3), z_dim=5, num_classes=3),
+    "chain": lambda: dissect.load(chain(), z_dim=5),
 }
 LAYERS = {
     "dcgan": [f"main.{i}" for i in range(11)],
@@ -30,6 +31,7 @@ LAYERS = {
     "planted with noise": ["layer1", "layer2", "layer3"],
     "opaque": list(Tangled.LAYERS),
     "opaque with classes": list(Tangled.LAYERS),
+    "chain": ["0", "1", "2.0", "2.1", "2", "3", "4.0", "4.1", "4"],
 }
 CASES = [(family, layer) for family, layers in LAYERS.items() for layer in layers]
 GENERATORS: dict[str, dissect.Generator] = {}

@@ -1,4 +1,4 @@
-"""Any nn.Module as a generator: one opaque stage, layers found by running it once, reached by hooks alone."""
+"""Any nn.Module as a generator: layers found by running it once, reached by hooks; one stage, or those of a chain."""
 
 from __future__ import annotations
 
@@ -13,8 +13,9 @@ from segmodels.files import one_line
 
 from ..hooks import lock_of
 from .base import Generator, Layer, State
+from .chain import Link, links_of
 from .codes import Codes
-from .discovery import PROBES, find_layers, first_image
+from .discovery import PROBES, Found, find_layers, first_image
 from .layers import rgb
 
 
@@ -27,7 +28,8 @@ class ModuleGenerator(Generator):
         num_classes: if given, classes int64 [N] are the second argument.
         image_range: the range of the images it returns; they are brought to [-1, 1].
 
-    Latents are tried as [N, z_dim] and then as [N, z_dim, 1, 1], whichever the module accepts.
+    Latents are tried as [N, z_dim] and then as [N, z_dim, 1, 1], whichever the module accepts. An ``nn.Sequential`` is
+    a stage for each of its modules, so that a pass may be resumed between them; anything else is one stage.
     """
 
     works_in_place = True
@@ -56,6 +58,7 @@ class ModuleGenerator(Generator):
         with lock_of(module), torch.no_grad():
             self._as_map = self._takes_map(label, z, classes)
             found = find_layers(module, lambda: first_image(self._call(z, classes), label))
+            self._links = () if num_classes else links_of(module, self._latent(z))
         if found.size[0] != found.size[1]:
             raise GanatomyError(f"{label}: expected square images, the module makes {found.size[0]} x {found.size[1]}")
         super().__init__(
@@ -64,7 +67,7 @@ class ModuleGenerator(Generator):
             flavour=f"{type(module).__module__}.{type(module).__qualname__}",
             module=module,
             sites=found.sites,
-            layers=found.layers,
+            layers=self._in_stages(found),
             resolution=found.size[0],
             z_dim=z_dim,
             num_classes=num_classes,
@@ -100,12 +103,36 @@ class ModuleGenerator(Generator):
         raise GanatomyError(f"{name}: the module accepts neither {tried}") from failures[0].__cause__
 
     def _call(self, z: Tensor, classes: Tensor | None) -> object:
-        latent = z[:, :, None, None] if self._as_map else z
+        latent = self._latent(z)
         return self._net(latent) if classes is None else self._net(latent, classes)
+
+    def _latent(self, z: Tensor) -> Tensor:
+        return z[:, :, None, None] if self._as_map else z
+
+    def _in_stages(self, found: Found) -> list[Layer]:
+        """Return the layers with the index of the chain's module that holds each."""
+        holder = {part: index for index, link in enumerate(self._links) for part in link.module.modules()}
+        return [replace(layer, stage=holder.get(found.sites[layer.name].module, 0)) for layer in found.layers]
 
     @property
     def stages(self) -> Sequence[Callable[[State], State]]:
-        """The whole network is one stage."""
+        """One stage for each module of a chain, else the whole network."""
+
+        def run(link: Link, first: bool, last: bool) -> Callable[[State], State]:
+            def stage(state: State) -> State:
+                x = state.x
+                if first:
+                    assert state.codes.z is not None
+                    x = self._latent(state.codes.z.to(self.device))
+                assert x is not None
+                output = _guarded(link, x, self.name)
+                if last:
+                    return replace(state, x=first_image(output, self.name))
+                if not isinstance(output, Tensor):
+                    raise GanatomyError(f"{self.name}: a module of the chain returned {type(output).__name__}")
+                return replace(state, x=output)
+
+            return stage
 
         def whole(state: State) -> State:
             codes = state.codes
@@ -114,7 +141,10 @@ class ModuleGenerator(Generator):
             output = _guarded(lambda z: self._call(z, classes), codes.z.to(self.device), self.name)
             return replace(state, x=first_image(output, self.name))
 
-        return [whole]
+        if not self._links:
+            return [whole]
+        last = len(self._links) - 1
+        return [run(link, index == 0, index == last) for index, link in enumerate(self._links)]
 
     def begin(self, codes: Codes) -> State:
         """Nothing has been computed before the only stage."""
@@ -130,8 +160,9 @@ class ModuleGenerator(Generator):
         return image if (low, high) == (-1.0, 1.0) else (image - low) * (2.0 / (high - low)) - 1.0
 
     def ends_stage(self, layer: Layer) -> bool:
-        """A layer of an opaque module is inside the one stage: a restart runs it all, with the layer replaced."""
-        return False
+        """Whether it is what a module of the chain returns; else a restart runs the stage, with the layer replaced."""
+        site = self._sites[layer.name]
+        return bool(self._links) and self._links[layer.stage].module is site.module and not site.path
 
 
 class PictureModel(Generator):
