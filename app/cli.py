@@ -17,7 +17,7 @@ from dissect.disk import FULL
 from dissect.manifest import ganatomy_version
 
 from .commands import app as dashboard
-from .commands import cache, demo, dissect, generators, report, segmenters, units, verify
+from .commands import cache, demo, dissect, generators, metrics, report, segmenters, units, verify
 from .console import out, remark
 
 WRONG_INPUT, INTERRUPTED = 2, 130
@@ -39,6 +39,7 @@ app.command("units")(units.units)
 app.command("report")(report.report)
 app.command("export")(generators.export)
 app.command("app")(dashboard.app)
+app.command("metrics")(metrics.metrics)
 app.command("verify")(verify.verify)
 app.command("demo")(demo.demo)
 
