@@ -17,7 +17,7 @@ from dissect.disk import FULL
 from dissect.manifest import ganatomy_version
 
 from .commands import app as dashboard
-from .commands import cache, demo, dissect, effect, generators, report, segmenters, sweep, units, verify
+from .commands import cache, demo, dissect, effect, generators, metrics, report, segmenters, sweep, units, verify
 from .console import out, remark
 
 WRONG_INPUT, INTERRUPTED = 2, 130
@@ -42,6 +42,7 @@ app.command("dose")(sweep.dose)
 app.command("report")(report.report)
 app.command("export")(generators.export)
 app.command("app")(dashboard.app)
+app.command("metrics")(metrics.metrics)
 app.command("verify")(verify.verify)
 app.command("demo")(demo.demo)
 

@@ -62,7 +62,9 @@ def _cell(value: object) -> str:
         return "–"
     if isinstance(value, bool):
         return "yes" if value else "no"
-    return f"{value:.3f}" if isinstance(value, float) else str(value)
+    if isinstance(value, float):
+        return f"{value:.3f}" if value == 0 or abs(value) >= 0.01 else f"{value:.2g}"
+    return str(value)
 
 
 def show(rows: Rows, columns: Mapping[str, str] | None, as_json: bool, as_csv: bool, title: str | None = None) -> None:

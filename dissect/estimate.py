@@ -10,7 +10,7 @@ import numpy as np
 from .accumulate import Accumulator
 from .exactness import reproducibly
 from .examples import BANDS, EACH, LARGEST_EXAMPLE
-from .forward import KEPT_BYTES
+from .forward import KEPT_BYTES, KEPT_SAMPLES
 from .job import Job
 from .levels import COARSE, PILOT_VALUES, pilot_samples
 from .memory import stored_values
@@ -41,7 +41,7 @@ def estimate(job: Job) -> Estimate:
     passes = [job.memory_of(layers) for layers in groups]
     whole = job.memory_of(list(job.shapes))
     sample = sum(4 * s[0] * s[1] * s[2] for s in shapes)
-    pilot = 0 if job.given else min(KEPT_BYTES, pilot_samples(samples) * sample)
+    pilot = 0 if job.given else min(KEPT_BYTES, min(pilot_samples(samples), KEPT_SAMPLES) * sample)
     levels = 0 if job.given else 4 * PILOT_VALUES * (units + max(s[0] for s in shapes))  # and a layer's, sorted
     blocks = 2 * GROUPS * units * len(job.segmenter.concepts) * (min(COARSE, job.bins()) + 1) * 8
     maps = whole.top + 2 * BANDS * EACH * stored_values(shapes, LARGEST_EXAMPLE)

@@ -26,6 +26,7 @@ from .resample import Float32, taps
 from .samples import Samples
 
 KEPT_BYTES = 128 << 20  # of the pilot's batches
+KEPT_SAMPLES = 64  # of them: long runs have longer pilots, and must not take more memory
 
 Batches: TypeAlias = "collections.abc.Generator[Batch, None, None]"
 
@@ -110,19 +111,21 @@ class Forward:
     def pilot(self, plan: Plan, size: tuple[int, int]) -> dict[str, Float32]:
         """Return levels [U, B] per layer: order statistics of activations at fixed pixels of the first samples.
 
-        The pilot's batches are those of the pass; what fits into 128 MB is kept and not generated twice.
+        The pilot's batches are those of the pass; up to 64 samples, in up to 128 MB, are kept and
+        not generated twice.
         """
         count = pilot_samples(plan.samples)
         pixels = pilot_pixels(count, *size)
         values = {n: np.empty((s[0], count, len(pixels)), np.float32) for n, s in self.shapes.items()}
         axes = {n: (taps(s[1], size[0]), taps(s[2], size[1])) for n, s in self.shapes.items()}
-        room = KEPT_BYTES
+        room, keep = KEPT_BYTES, KEPT_SAMPLES
         first = takewhile(lambda b: b[0] < count, self._bounds(plan, range(plan.atoms)))
         with closing(self._made(first, size)) as batches:
             for batch in batches:
                 self.breathe()
                 room -= batch.bytes
-                if room >= 0:
+                keep -= len(batch.seeds)
+                if room >= 0 and keep >= 0:
                     self._kept[batch.start] = batch
                 for name, features in batch.features.items():
                     for index in range(min(len(features), count - batch.start)):

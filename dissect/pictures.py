@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import io
 from pathlib import Path
+from typing import IO
 
 import numpy as np
 from numpy.typing import NDArray
@@ -58,13 +59,15 @@ def list_pictures(folder: Path) -> list[Path]:
     return found
 
 
-def load_picture(path: Path, size: int) -> NDArray[np.float32]:
+def load_picture(path: Path | IO[bytes], size: int) -> NDArray[np.float32]:
     """Return float32 [3, size, size] in [-1, 1]: the centre square, resized with antialiasing."""
     try:
         with Image.open(path) as image:
-            picture = image.convert("RGB")
+            clear = "transparency" in image.info  # of a palette: Pillow asks for this way round
+            picture = (image.convert("RGBA") if clear else image).convert("RGB")
     except (UnidentifiedImageError, OSError, Image.DecompressionBombError) as error:
-        raise GanatomyError(f"{path} cannot be read as a picture: {error}") from error
+        name = path if isinstance(path, Path) else "this"
+        raise GanatomyError(f"{name} cannot be read as a picture: {error}") from error
     side = min(picture.size)
     left, top = (picture.width - side) // 2, (picture.height - side) // 2
     box = (left, top, left + side, top + side)

@@ -1,0 +1,33 @@
+"""How good images are, and how near to others: numbers of features, of concept areas, of patches.
+
+==================  ====================================================================================
+``gaussians``       the Fréchet distance of features (FID) and of concept areas (segmentation distance)
+``kernels``         the kernel distance (KID)
+``posteriors``      the inception score
+``sliced``          sliced Wasserstein distances, also of Laplacian pyramids
+``neighbours``      precision and recall
+``paths``           perceptual path length
+``extractors``      what images are compared by
+``imagesets``       which images: a folder, a zip, a generator's
+``scores``          all of it for two sets, with intervals and the noise floor
+==================  ====================================================================================
+
+Most are pure functions of arrays. What the features come from is said beside every number: a distance of
+features that are not Inception's is no FID.
+"""
+
+from .extractors import Extractor
+from .gaussians import Frechet, Gaussian, frechet, segmentation_distance
+from .imagesets import Drawn, ImageSet, Pictures
+from .kernels import kernel_distance
+from .neighbours import Coverage, coverage
+from .paths import PathLengths, path_length, squared_difference
+from .posteriors import inception_score
+from .scores import Looks, Score, compare, look
+from .sliced import pyramid_distances, sliced_distance
+
+__all__ = [
+    "Coverage", "Drawn", "Extractor", "Frechet", "Gaussian", "ImageSet", "Looks", "PathLengths", "Pictures", "Score",
+    "compare", "coverage", "frechet", "inception_score", "kernel_distance", "look", "path_length", "pyramid_distances",
+    "segmentation_distance", "sliced_distance", "squared_difference",
+]  # fmt: skip

@@ -1,0 +1,116 @@
+"""The Fréchet distance between Gaussians fitted to features: FID, and on areas of concepts the segmentation distance.
+
+Survey, Eqs. 2 and 4; Heusel et al., NeurIPS 2017; Bau et al., ICCV 2019.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import numpy as np
+from numpy.typing import ArrayLike, NDArray
+
+from segmodels import GanatomyError
+
+Float64 = NDArray[np.float64]
+PER_CENT = 100.0  # the segmentation distance is taken of areas in per cent of the image, as its reference code does
+
+
+@dataclass(frozen=True, eq=False)
+class Gaussian:
+    """Sums over samples from which mean and covariance follow; those of two sets of samples add up.
+
+    Attributes:
+        count: N. total: [D], sum of the features. product: [D, D], sum of their outer products about ``origin`` [D].
+    """
+
+    count: int
+    total: Float64
+    product: Float64
+    origin: Float64
+
+    @classmethod
+    def of(cls, features: ArrayLike, origin: Float64 | None = None) -> Gaussian:
+        """Return the Gaussian of features [N, D].
+
+        Args:
+            origin: about where products are taken; those that are to be merged need the same. Default: the mean.
+
+        Raises:
+            GanatomyError: for features that are not [N, D], fewer than two samples, numbers that are not finite.
+        """
+        x = as_features(features)
+        centre = x.mean(0) if origin is None else np.asarray(origin, np.float64)
+        y = x - centre
+        return cls(len(x), y.sum(0), y.T @ y, centre)
+
+    def __add__(self, other: Gaussian) -> Gaussian:
+        if not np.array_equal(self.origin, other.origin):
+            raise GanatomyError("only Gaussians about one origin can be merged")
+        return Gaussian(self.count + other.count, self.total + other.total, self.product + other.product, self.origin)
+
+    @property
+    def mean(self) -> Float64:
+        """[D]."""
+        return self.origin + self.total / self.count
+
+    @property
+    def covariance(self) -> Float64:
+        """[D, D], unbiased (divided by N - 1)."""
+        return (self.product - np.outer(self.total, self.total) / self.count) / (self.count - 1)
+
+
+@dataclass(frozen=True)
+class Frechet:
+    """A Fréchet distance and its two parts: how far the means are apart, and how unlike the covariances are."""
+
+    mean: float
+    covariance: float
+
+    @property
+    def value(self) -> float:
+        """The distance (squared, as is the custom)."""
+        return self.mean + self.covariance
+
+
+def frechet(a: Gaussian, b: Gaussian) -> Frechet:
+    """Return |m_a - m_b|^2 and Tr(S_a + S_b - 2 (S_a S_b)^(1/2)).
+
+    The last trace is taken as the sum of the singular values of A^T B, where S_a = A A^T and S_b = B B^T: no root of a
+    matrix that is not symmetric, hence nothing imaginary, and covariances of less than full rank are no special case.
+    """
+    left, right = a.covariance, b.covariance
+    if left.shape != right.shape:
+        raise GanatomyError(f"expected features of one length, got {len(left)} and {len(right)}")
+    apart = a.mean - b.mean
+    cross = np.linalg.svd(_root(left).T @ _root(right), compute_uv=False).sum()
+    spread = np.trace(left) + np.trace(right) - 2 * cross
+    return Frechet(float(apart @ apart), max(0.0, float(spread)))
+
+
+def segmentation_distance(areas: ArrayLike, others: ArrayLike) -> Frechet:
+    """Return the Fréchet segmentation distance of two sets of images.
+
+    Args:
+        areas, others: [N, C], share of the image of each concept, in [0, 1].
+    """
+    return frechet(Gaussian.of(PER_CENT * as_features(areas)), Gaussian.of(PER_CENT * as_features(others)))
+
+
+def as_features(features: ArrayLike, least: int = 2) -> Float64:
+    """Return features float64 [N, D]; GanatomyError unless they are finite and of ``least`` samples."""
+    x = np.asarray(features, np.float64)
+    if x.ndim != 2 or not x.shape[1]:
+        raise GanatomyError(f"expected features [N, D], got shape {list(x.shape)}")
+    if len(x) < least:
+        raise GanatomyError(f"expected at least {least} samples, got {len(x)}")
+    if not np.isfinite(x).all():
+        raise GanatomyError("features hold NaN or infinite numbers")
+    return x
+
+
+def _root(covariance: Float64) -> Float64:
+    """Return A [D, r] with A A^T the covariance; eigenvalues that are zero but for rounding are left out."""
+    values, vectors = np.linalg.eigh(covariance)
+    kept = values > max(values.max(initial=0.0), 0.0) * len(values) * np.finfo(np.float64).eps
+    return vectors[:, kept] * np.sqrt(values[kept])

@@ -1,0 +1,248 @@
+"""Sets of images, extractors, scores with intervals, and the command."""
+
+from __future__ import annotations
+
+import io
+import json
+import zipfile
+
+import numpy as np
+import pytest
+import torch
+from PIL import Image
+
+import dissect
+import segmodels
+from app.cli import run
+from dissect import GanatomyError, metrics
+from dissect.metrics import extractors, scores
+from dissect.metrics.extractors import Extractor, Pixels
+from dissect.metrics.imagesets import Drawn, Pictures
+
+
+def picture(seed, mode="RGB", size=(40, 30)):
+    values = np.random.RandomState(seed).randint(0, 256, (*size[::-1], 4), np.uint8)
+    return Image.fromarray(values, "RGBA").convert(mode)
+
+
+@pytest.fixture
+def folder(tmp_path):
+    """Pictures of many kinds, one of them broken."""
+    for index, mode in enumerate(["RGB", "L", "RGBA", "P", "1", "RGB"]):
+        picture(index, mode, (40 + index, 30 + 2 * index)).save(tmp_path / f"{index}.png")
+    (tmp_path / "broken.png").write_bytes((tmp_path / "0.png").read_bytes()[:100])
+    (tmp_path / "notes.txt").write_text("no picture")
+    return tmp_path
+
+
+def test_pictures_of_all_kinds_become_squares(folder):
+    images = Pictures(folder, 16)
+    assert len(images) == 6
+    assert [name.rsplit("/", 1)[-1] for name in images.skipped] == ["broken.png"]
+    batches = list(images.batches(4))
+    assert [len(batch) for batch in batches] == [4, 2]
+    whole = torch.cat(batches)
+    assert whole.shape == (6, 3, 16, 16)
+    assert float(whole.min()) >= -1
+    assert float(whole.max()) <= 1
+    assert torch.equal(whole[1, 0], whole[1, 1])  # grey
+    assert len(Pictures(folder, 16, most=2)) == 2
+
+
+def test_a_zip_is_its_folder(folder, tmp_path):
+    archive = tmp_path / "pictures.zip"
+    with zipfile.ZipFile(archive, "w") as file:
+        for path in sorted(folder.glob("*.png")):
+            file.write(path, f"deep/{path.name}")
+        file.writestr("readme.txt", "no picture")
+    ours, theirs = Pictures(archive, 16), Pictures(folder, 16)
+    assert ours.skipped == ("deep/broken.png",)
+    assert torch.equal(torch.cat(list(ours.batches(3))), torch.cat(list(theirs.batches(5))))
+
+
+def test_sets_without_pictures(tmp_path):
+    with pytest.raises(GanatomyError, match="holds no pictures"):
+        Pictures(tmp_path, 16)
+    (tmp_path / "a.png").write_bytes(b"nothing")
+    with pytest.raises(GanatomyError, match="none of 1 pictures can be read"):
+        Pictures(tmp_path, 16)
+    with pytest.raises(GanatomyError, match="no such folder"):
+        Pictures(tmp_path / "none", 16)
+    empty = io.BytesIO()
+    zipfile.ZipFile(empty, "w").close()
+    (tmp_path / "empty.zip").write_bytes(empty.getvalue())
+    with pytest.raises(GanatomyError, match="holds no pictures"):
+        Pictures(tmp_path / "empty.zip", 16)
+
+
+def test_what_a_generator_draws():
+    generator = dissect.load("planted:3")
+    edit = dissect.ablate("layer2", [1, 2])
+    images = torch.cat(list(Drawn(generator, [5, 3, 9], edit).batches(2)))
+    assert torch.equal(images, generator(generator.sample([5, 3, 9]), edit))
+
+
+def test_pixels_are_block_means():
+    images = torch.rand(2, 3, 32, 32) * 2 - 1
+    expected = images.reshape(2, 3, 16, 2, 16, 2).mean((3, 5)).flatten(1)
+    np.testing.assert_allclose(Pixels()(images), expected.numpy(), atol=1e-6)
+
+
+def test_the_stand_in_says_what_it_is():
+    features = extractors.load("face-parts-encoder")
+    images = torch.rand(2, 3, 64, 64) * 2 - 1
+    found = features(images)
+    assert found.shape[0] == 2
+    assert found.shape[1] > 100
+    assert not np.allclose(found[0], found[1])
+    assert features.name == "face-parts-encoder"
+    assert not features.inception
+    assert len(features.sha256) == 64
+    assert features.sha256 != segmodels.load("face-parts").sha256
+    assert features.posteriors(images) is None
+
+
+def test_unknown_extractors(monkeypatch):
+    with pytest.raises(GanatomyError, match="unknown extractor 'vgg'"):
+        extractors.load("vgg")
+    assert extractors.load().name == "face-parts-encoder"  # Inception's weights are not in the tests' cache
+
+
+@pytest.mark.parametrize("content", ["code", "other", "tensors"])
+def test_inception_takes_nothing_but_its_own_tensors(content, tmp_path):
+    pytest.importorskip("torch_fidelity")
+    path = tmp_path / "weights.pth"
+
+    class Evil:
+        def __reduce__(self):
+            return (open, (str(tmp_path / "PWNED"), "w"))
+
+    torch.save({"code": {"a": Evil()}, "other": {"a": 3}, "tensors": {"a": torch.zeros(2)}}[content], path)
+    with pytest.raises(GanatomyError, match="plain tensors|other things|does not hold"):
+        extractors.Inception(path)
+    assert not (tmp_path / "PWNED").exists()
+
+
+def test_inception_runs_on_the_right_weights(tmp_path, monkeypatch):
+    module = pytest.importorskip("torch_fidelity.feature_extractor_inceptionv3")
+    monkeypatch.setattr(module, "load_state_dict_from_url", lambda *_args, **_named: made)
+    monkeypatch.setattr(module.FeatureExtractorInceptionV3, "load_state_dict", lambda *_args, **_named: None)
+    made = {}
+    network = module.FeatureExtractorInceptionV3("inception-v3", ["2048"])
+    monkeypatch.undo()
+    torch.save(network.state_dict(), tmp_path / "weights.pth")
+    features = extractors.Inception(tmp_path / "weights.pth")
+    images = torch.rand(1, 3, 64, 64) * 2 - 1
+    as_bytes = ((images + 1) * 127.5).round().to(torch.uint8)
+    np.testing.assert_allclose(features(images), network(as_bytes)[0].numpy(), rtol=1e-5)
+    assert features.posteriors(images).sum() == pytest.approx(1)
+    assert features.inception
+
+
+class Given(Extractor):
+    """Features that are given, in order."""
+
+    name, sha256 = "given", "0" * 64
+
+    def __call__(self, images):
+        raise AssertionError("not asked")
+
+
+def looks(seed, count=60, shift=0.0):
+    return scores.Looks(np.random.RandomState(seed).randn(count, 4) + shift)
+
+
+def by_name(found):
+    return {score.metric: score for score in found}
+
+
+def test_scores_of_sets_that_differ_and_that_do_not():
+    same = by_name(scores.compare(looks(0), looks(1), Given()))
+    apart = by_name(scores.compare(looks(0), looks(1, shift=1.0), Given()))
+    for name in ("frechet", "kernel", "sliced"):
+        assert apart[name].low > same[name].high
+        assert apart[name].value > 5 * max(apart[name].floor, 0.01)
+        assert same[name].low < same[name].value < same[name].high
+    assert "fid" not in apart
+    assert apart["frechet"].value == pytest.approx(4, rel=0.3)
+    assert dict(apart["frechet"].parts)["mean"] == pytest.approx(4, rel=0.3)
+    assert same["precision"].value > apart["precision"].value
+
+
+def test_intervals_cover_the_truth():
+    def mean_apart(x, y):
+        return float((x.mean(0) - y.mean(0))[0])
+
+    hits = 0
+    for seed in range(200):
+        low, high = scores.interval(mean_apart, looks(seed).features, looks(1000 + seed, shift=0.5).features, seed)
+        hits += low <= -0.5 <= high
+    assert 0.9 <= hits / 200 <= 0.99
+
+
+def test_it_is_an_fid_only_of_inceptions_features():
+    features = Given()
+    features.inception = True
+    assert "fid" in by_name(scores.compare(looks(0), looks(1), features, resamples=0))
+
+
+def test_areas_are_shares_of_all_planes():
+    generator, segmenter = dissect.load("planted:3"), segmodels.load("planted")
+    images = Drawn(generator, range(6))
+    found = metrics.look(images, Pixels(), segmenter, batch=4)
+    labels = segmenter(generator(generator.sample(range(6)))).numpy()
+    for index, concept in enumerate(segmenter.concepts):
+        plane = labels[:, concept.plane]
+        np.testing.assert_allclose(found.areas[:, index], (plane == index).mean((1, 2)))
+    assert found.features.shape == (6, 768)
+
+
+def test_too_few_images():
+    with pytest.raises(GanatomyError, match="at least 4 images"):
+        scores.compare(looks(0, 3), looks(1), Given())
+
+
+# The command
+
+
+def test_the_command_compares_and_names_its_features(capsys, folder):
+    picture(9).save(folder / "9.png")
+    assert run(["metrics", "planted:1", "planted:2", "--samples", "12", "--segmenter", "planted", "--extractor",
+                "pixels", "--resamples", "5", "--path-length", "--json"]) == 0  # fmt: skip
+    captured = capsys.readouterr()
+    rows = {row["metric"]: row for row in json.loads(captured.out)}
+    assert set(rows) == {"frechet", "kernel", "sliced", "precision", "recall", "segmentation", "path length in z"}
+    assert rows["frechet"]["extractor"] == "pixels"
+    assert rows["segmentation"]["extractor"] == "planted"
+    assert rows["precision"]["low"] is None
+    assert "no number here is an FID" in captured.err
+    assert "12 images for 768 features" in captured.err
+
+
+def test_the_command_compares_folders(capsys, folder, tmp_path):
+    assert run(["metrics", str(folder), "planted:2", "--samples", "10", "--extractor", "pixels", "--csv",
+                "--resamples", "0"]) == 0  # fmt: skip
+    captured = capsys.readouterr()
+    assert captured.out.startswith("metric,value,low,high,floor,extractor")
+    assert "cannot be read" in captured.err
+
+
+@pytest.mark.parametrize(
+    ("arguments", "words"),
+    [
+        (["nothing", "planted:1"], "nothing"),
+        (["planted:1", "planted:2", "--samples", "2"], "at least 4"),
+        (["planted:1", "planted:2", "--extractor", "vgg"], "unknown extractor"),
+        (["planted:1", "planted:2", "--seeds", "x"], "expected A:B"),
+    ],
+)
+def test_bad_input_is_one_line(capsys, arguments, words):
+    assert run(["metrics", *arguments]) == 2
+    error = capsys.readouterr().err
+    assert words in error
+    assert "Traceback" not in error
+
+
+def test_a_folder_has_no_path_length(capsys, folder):
+    assert run(["metrics", str(folder), "planted:2", "--samples", "6", "--extractor", "pixels", "--path-length"]) == 2
+    assert "needs a generator" in capsys.readouterr().err
