@@ -68,3 +68,10 @@ def percent(share: float) -> str:
     """Format a share: 12%, 1.2%, 0.12%."""
     value = 100 * share
     return f"{value:.0f}%" if value >= 10 else f"{value:.2g}%"
+
+
+def change(share: float) -> str:
+    """Format a change with its sign: +12%, −1.2%; NaN is a dash."""
+    if share != share:
+        return "–"
+    return ("−" if share < 0 else "+") + percent(abs(share))

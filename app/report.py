@@ -27,8 +27,9 @@ from dissect import Run
 from dissect.agreement import ALPHA, FLOOR
 from segmodels import GanatomyError
 
+from .causes import LayerCauses
 from .drawings import activation_histogram, concept_bars, short
-from .facts import facts, number, percent, sample_namer
+from .facts import change, facts, number, percent, sample_namer
 from .figures import Panel, category_colours, least_width, units_per_concept
 from .folders import file_names, replacing
 from .masks import Pictures, above, jpeg, spotlight, strip, thumbnail
@@ -71,6 +72,7 @@ class _Report:
     def __init__(self, run: Run, folder: Path, units: int | None) -> None:
         self._run, self._folder = run, folder
         self._layers = [LayerProfile(run, name) for name in run.layers]
+        self._causes = {name: LayerCauses(run, name) for name in run.layers}
         self._slugs = file_names(run.layers)
         self._shown = {layer.name: layer.ranking(units) for layer in self._layers}
         self._colours = category_colours(run.concepts)
@@ -116,7 +118,7 @@ class _Report:
             masks = above(examples.maps, profile.activation.threshold, *size)
             tiles = spotlight(self._pictures.tiles(examples.seeds), masks)
             (images / f"{profile.unit}.bands.jpg").write_bytes(jpeg(strip(tiles)))
-        best = profile.best
+        best, causes = profile.best, self._causes[layer.name].unit(profile.unit)
         self._page(
             f"units/{self._slugs[layer.name]}/{profile.unit}.html", "unit.html",
             layer=layer, profile=profile, best=best, pages=pages,
@@ -128,6 +130,7 @@ class _Report:
                 profile.activation, best.name if best else None, self._colours[best.category] if best else None
             ),
             bars=concept_bars(profile.candidates, self._colours) if best else None,
+            causes=causes, caused=causes.shown([best.index] if best else []),
         )  # fmt: skip
 
     def _write_layer(self, layer: LayerProfile) -> None:
@@ -216,7 +219,7 @@ class _Report:
             loader=jinja2.FileSystemLoader(TEMPLATES), autoescape=True, undefined=jinja2.StrictUndefined,
             trim_blocks=True, lstrip_blocks=True,
         )  # fmt: skip
-        env.filters |= {"number": number, "percent": percent, "short": short}
+        env.filters |= {"number": number, "percent": percent, "change": change, "short": short}
         generator = self._run.manifest["generator"]["name"]
         height, width = self._pictures.height, self._pictures.width
         tiles = min(SMALL_TILES, self._run.manifest["top"])

@@ -1,0 +1,129 @@
+"""What a unit was found to cause: the sweeps and effects beside a run, as pages show them."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import numpy as np
+from scipy import stats
+
+from dissect import Run
+from dissect.agreement import ALPHA
+from dissect.effects import Effect, Sweep
+
+MOST = 6  # concepts of a unit that are shown
+PUT = {"zero": "set to zero", "other": "replaced by what it is in another image", "values": "set to a value of its own"}
+
+
+@dataclass(frozen=True)
+class Cause:
+    """What happened to a concept when a unit was taken away.
+
+    Attributes:
+        concept: its index. before, after: its share of all pixels.
+        change: after / before - 1, NaN if it did not occur before. stderr: of the change.
+        sure: whether the change is beyond what the error allows, given how many concepts were looked at.
+    """
+
+    concept: int
+    name: str
+    category: str
+    before: float
+    after: float
+    change: float
+    stderr: float
+    sure: bool
+
+
+@dataclass(frozen=True)
+class Causes:
+    """What is known of one unit. ``causes`` are those of its sweep, the surest and largest first.
+
+    Attributes:
+        images: how many images the sweep looked at, 0 if there was none; put: what the unit was changed to.
+        sets: effects of several units of which it was one: (how many, aim, change of the aim, low, high).
+    """
+
+    images: int
+    put: str
+    causes: list[Cause]
+    sets: list[tuple[int, str, float, float, float]]
+
+    def of(self, concept: int) -> Cause | None:
+        """Return what happened to a concept."""
+        return next((cause for cause in self.causes if cause.concept == concept), None)
+
+    def shown(self, always: Sequence[int] = ()) -> list[Cause]:
+        """Return those worth a line: what is sure, and in any case the concepts of ``always``."""
+        sure = [cause for cause in self.causes if cause.sure][:MOST]
+        return sure + [c for c in self.causes if c.concept in always and c not in sure]
+
+
+NOTHING = Causes(0, "", [], [])
+
+
+class LayerCauses:
+    """What is known of the units of a layer; a later sweep of a unit stands for an earlier one."""
+
+    def __init__(self, run: Run, layer: str) -> None:
+        found = run.effects
+        of_layer = [key for key in found if layer in layers_of(found.kind(key), found.header(key))]
+        results = [found[key] for key in of_layer]
+        self._sweeps: dict[int, tuple[Sweep, int]] = {}
+        for sweep in (result for result in results if isinstance(result, Sweep)):
+            self._sweeps |= {int(unit): (sweep, row) for row, unit in enumerate(sweep.units)}
+        self._effects = [(units_in(e, layer), e) for e in results if isinstance(e, Effect)]
+
+    def __bool__(self) -> bool:
+        return bool(self._sweeps or self._effects)
+
+    @property
+    def swept(self) -> bool:
+        """Whether any unit of the layer was looked at alone."""
+        return bool(self._sweeps)
+
+    def unit(self, unit: int) -> Causes:
+        """Return what is known of a unit."""
+        sets = [_of_set(len(units), effect) for units, effect in self._effects if unit in units]
+        if unit not in self._sweeps:
+            return Causes(0, "", [], sets)
+        sweep, row = self._sweeps[unit]
+        put = PUT.get(str(sweep.facts.get("to")), PUT["values"])
+        return Causes(len(sweep.seeds), put, _causes(sweep, row), sets)
+
+
+def layers_of(kind: str, header: dict) -> set[str]:
+    """Return the layers that a stored result is about, from its header."""
+    if kind == Effect.kind:
+        return {str(edit["layer"]) for edit in header["recipe"]["edits"]}
+    return {str(header["layer"])} if "layer" in header else set()
+
+
+def units_in(effect: Effect, layer: str) -> set[int]:
+    """Return the units of a layer that a recipe names."""
+    edits = effect.facts["recipe"]["edits"]
+    return {int(unit) for edit in edits if edit["layer"] == layer for unit in edit["units"]}
+
+
+def _causes(sweep: Sweep, row: int) -> list[Cause]:
+    pixels = len(sweep.seeds) * sweep.pixels
+    shown = np.flatnonzero(sweep.before[1:] + sweep.after[row, 1:]) + 1
+    beyond = stats.norm.isf(ALPHA / 2 / max(1, len(shown)))  # shared out among the concepts
+    found = []
+    for c in shown.tolist():
+        concept, share, error = sweep.concepts[c], float(sweep.share[row, c]), float(sweep.share_stderr[row, c])
+        found.append(
+            Cause(
+                c, concept.name, concept.category, float(sweep.before[c] / pixels), float(sweep.after[row, c] / pixels),
+                float(sweep.change[row, c]), float(sweep.stderr[row, c]), abs(share) > beyond * error,
+            )
+        )  # fmt: skip
+    return sorted(found, key=lambda cause: (not cause.sure, -abs(cause.after - cause.before)))
+
+
+def _of_set(units: int, effect: Effect) -> tuple[int, str, float, float, float]:
+    largest = 1 + int(np.abs(effect.share[1:]).argmax())
+    index = effect.concept_index(effect.aim) if effect.aim is not None else largest
+    low, high = effect.change_interval[index]
+    return units, effect.concepts[index].name, float(effect.change[index]), float(low), float(high)

@@ -1,0 +1,93 @@
+"""Cause beside correlation: what the pages say of a unit, against what was planted."""
+
+from __future__ import annotations
+
+import shutil
+
+import numpy as np
+import pytest
+
+import dissect
+import segmodels
+from app import report
+from app.causes import LayerCauses
+from dissect.effects import add, effect, sweep
+
+LAYER = "layer2"
+SEEDS = range(300, 380)
+
+
+@pytest.fixture(scope="module")
+def generator():
+    return dissect.load("planted:5")
+
+
+@pytest.fixture(scope="module")
+def unswept(generator, tmp_path_factory):
+    out = tmp_path_factory.mktemp("causes") / "run.h5"
+    return dissect.run(generator, segmodels.load("planted"), [LAYER], 120, out)
+
+
+@pytest.fixture(scope="module")
+def run(generator, unswept):
+    path = unswept.path.with_name("swept.h5")
+    shutil.copy(unswept.path, path)
+    made = dissect.open(path)
+    segmenter = segmodels.load("planted")
+    add(made, sweep(generator, segmenter, LAYER, SEEDS))
+    units = made.layer(LAYER).units("diamond", 2).tolist()
+    add(made, effect(generator, segmenter, dissect.ablate(LAYER, units), SEEDS, controls=2))
+    return dissect.open(path)
+
+
+def sure(causes):
+    return {cause.name for cause in causes.causes if cause.sure}
+
+
+def test_what_pages_say_is_what_was_planted(run, generator):
+    """A unit that paints alone takes its concept away; one of a pair does, too, since half strength is no shape."""
+    causes = LayerCauses(run, LAYER)
+    roles = generator.world.roles[1]
+    seen = 0
+    for unit, role in enumerate(roles):
+        found = causes.unit(unit)
+        assert found.images == len(SEEDS)
+        assert found.put == "set to zero"
+        if role.kind == "painting":
+            shown = sum(cause.before for cause in found.causes if cause.name == role.concepts[0])
+            if shown > 0.003:
+                assert role.concepts[0] in sure(found)
+                seen += 1
+        if role.kind in ("correlated", "shifted", "independent", "inert"):
+            assert sure(found) == set()
+            assert all(cause.change == 0 or np.isnan(cause.change) for cause in found.causes)
+    assert seen >= 8
+
+
+def test_what_is_shown_is_sure_or_asked_for(run):
+    causes = LayerCauses(run, LAYER)
+    inert = next(unit for unit in range(64) if not sure(causes.unit(unit)))
+    assert causes.unit(inert).shown() == []
+    (asked,) = causes.unit(inert).shown([2])
+    assert asked.concept == 2
+    assert asked == causes.unit(inert).of(2)
+
+
+def test_sets_are_told(run):
+    units = run.layer(LAYER).units("diamond", 2).tolist()
+    ((count, name, change, low, high),) = LayerCauses(run, LAYER).unit(units[0]).sets
+    assert (count, name, change) == (2, "diamond", -1.0)
+    assert low <= change <= high
+    other = next(unit for unit in range(64) if unit not in units)
+    assert LayerCauses(run, LAYER).unit(other).sets == []
+
+
+def test_a_report_shows_causes_or_how_to_measure_them(run, unswept, tmp_path):
+    unit = int(run.layer(LAYER).units("diamond", 1)[0])
+    measured = report.report(run, tmp_path / "with").parent / "units" / LAYER / f"{unit}.html"
+    text = measured.read_text(encoding="utf-8")
+    assert "In 80 images the unit was set to zero" in text
+    assert "<b>−100%</b>" in text
+    assert "As one of 2 units edited together: diamond −100%" in text
+    without = report.report(unswept, tmp_path / "without").parent / "units" / LAYER / f"{unit}.html"
+    assert f"ganatomy sweep RUN --layer {LAYER}" in without.read_text(encoding="utf-8")
