@@ -83,7 +83,7 @@ def frechet(a: Gaussian, b: Gaussian) -> Frechet:
     if left.shape != right.shape:
         raise GanatomyError(f"expected features of one length, got {len(left)} and {len(right)}")
     apart = a.mean - b.mean
-    cross = np.linalg.svd(_root(left).T @ _root(right), compute_uv=False).sum()
+    cross = np.linalg.svd(root(left).T @ root(right), compute_uv=False).sum()
     spread = np.trace(left) + np.trace(right) - 2 * cross
     return Frechet(float(apart @ apart), max(0.0, float(spread)))
 
@@ -109,7 +109,7 @@ def as_features(features: ArrayLike, least: int = 2) -> Float64:
     return x
 
 
-def _root(covariance: Float64) -> Float64:
+def root(covariance: Float64) -> Float64:
     """Return A [D, r] with A A^T the covariance; eigenvalues that are zero but for rounding are left out."""
     values, vectors = np.linalg.eigh(covariance)
     kept = values > max(values.max(initial=0.0), 0.0) * len(values) * np.finfo(np.float64).eps
