@@ -298,3 +298,45 @@ def test_what_cannot_be_ranked(run, generator, tmp_path):
     judged = artifacts.rare(run, LAYER)
     with pytest.raises(GanatomyError, match="units, got 999"):
         artifacts.plain(generator, judged, 999)
+
+
+# Cleaning
+
+
+def test_the_curve_falls_with_the_garbage_and_not_with_random_units(generator, garbage, broken):
+    ranking = artifacts.defect(generator, LAYER, generator.sample(range(60)), broken, source="planted")
+    clean = features_of(Drawn(generator, range(5000, 5300), dissect.ablate(LAYER, garbage)), Pixels())
+    found = artifacts.curve(
+        generator, ranking, range(3000, 3200), clean, Pixels(), steps=[1, 2, 4], random=3, named="clean"
+    )
+    assert found.steps.tolist() == [0, 1, 2, 4]
+    assert found.distance[0, 2] < found.distance[0, 0]
+    expected = metrics.frechet(
+        metrics.Gaussian.of(features_of(Drawn(generator, range(3000, 3200), dissect.ablate(LAYER, garbage)), Pixels())),
+        metrics.Gaussian.of(clean),
+    )
+    assert found.distance[0, 2] == pytest.approx(expected.value)
+    assert found.best == 2
+    assert found.helps
+    others = np.flatnonzero([not set(order[:2]) & set(garbage) for order in found.orders[1:]])
+    assert len(others)
+    assert (found.distance[1:][others, 2] > found.distance[0].mean()).all()
+    again = artifacts.Curve.from_stored(found.header(), found.arrays())
+    assert again.rows() == found.rows()
+
+
+def test_a_ranking_that_knows_nothing_does_not_help(generator, garbage):
+    score = np.where(np.isin(np.arange(64), garbage), 0.0, np.random.RandomState(0).rand(64))
+    ranking = artifacts.Ranking({"strategy": "defect", "layer": LAYER}, score, {})
+    clean = features_of(Drawn(generator, range(5000, 5300), dissect.ablate(LAYER, garbage)), Pixels())
+    found = artifacts.curve(generator, ranking, range(3000, 3100), clean, Pixels(), steps=[1, 2, 4])
+    assert not found.helps
+
+
+def test_images_that_activate_the_garbage_show_it(generator, garbage):
+    chosen = artifacts.activating(generator, LAYER, garbage, range(3000, 3200), 30)
+    assert len(set(chosen)) == 30
+    units = generator.features(generator.sample(chosen), LAYER)[LAYER][:, garbage]
+    assert (units.amax((1, 2, 3)) > 0).all()
+    share = generator.features(generator.sample(range(3000, 3200)), LAYER)[LAYER][:, garbage].amax((1, 2, 3)) > 0
+    assert share.float().mean() < 0.7

@@ -9,10 +9,12 @@
 ``tags``       what people say of images
 ``classifier`` a small classifier from tags, and where it looks
 ``correct``    from rankings to recipes
+``cleaning``   how many units to take away, and whether it helped
 =============  ======================================================================================
 """
 
 from .classifier import Classifier, Eye
+from .cleaning import Curve, activating, curve
 from .correct import plain, sequential
 from .ranking import Ranking
 from .rare import rare, suspects
@@ -22,6 +24,6 @@ from .tags import Tags, read_tags, write_tags
 from .unlike import unlike
 
 __all__ = [
-    "Classifier", "Eye", "Ranking", "Tags", "defect", "plain", "rare", "read_tags", "sequential", "suspects", "tagged",
-    "unlike", "write_tags",
+    "Classifier", "Curve", "Eye", "Ranking", "Tags", "activating", "curve", "defect", "plain", "rare", "read_tags",
+    "sequential", "suspects", "tagged", "unlike", "write_tags",
 ]  # fmt: skip

@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 from segmodels import GanatomyError
 
 from ..metrics.extractors import Extractor
-from ..metrics.gaussians import Gaussian, root
+from ..metrics.gaussians import Gaussian, Target
 from ..metrics.imagesets import ImageSet
 from ..metrics.scores import look
 from ..results import Run
@@ -60,18 +60,9 @@ def distances(images: Float64, chosen: NDArray[np.intp], reference: Gaussian) ->
 
     Args:
         images: features [N, D]. chosen: which of them are each unit's, [k, U].
-
-    As :func:`dissect.metrics.frechet`; the root of a few images' covariance is made of the images themselves.
     """
-    wide, mean, spread = root(reference.covariance), reference.mean, float(np.trace(reference.covariance))
-    found = np.empty(chosen.shape[1])
-    for unit, rows in enumerate(chosen.T):
-        some = images[rows]
-        centred = (some - some.mean(0)) / np.sqrt(len(some) - 1)
-        cross = np.linalg.svd(centred @ wide, compute_uv=False).sum()
-        apart = some.mean(0) - mean
-        found[unit] = apart @ apart + (centred**2).sum() + spread - 2 * cross
-    return found
+    target = Target(reference)
+    return np.array([target.distance(images[rows]).value for rows in chosen.T])
 
 
 def features_of(images: ImageSet, extractor: Extractor, batch: int = 8) -> Float64:
