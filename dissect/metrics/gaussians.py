@@ -83,9 +83,27 @@ def frechet(a: Gaussian, b: Gaussian) -> Frechet:
     if left.shape != right.shape:
         raise GanatomyError(f"expected features of one length, got {len(left)} and {len(right)}")
     apart = a.mean - b.mean
-    cross = np.linalg.svd(_root(left).T @ _root(right), compute_uv=False).sum()
+    cross = np.linalg.svd(root(left).T @ root(right), compute_uv=False).sum()
     spread = np.trace(left) + np.trace(right) - 2 * cross
     return Frechet(float(apart @ apart), max(0.0, float(spread)))
+
+
+class Target:
+    """A Gaussian that many small sets are compared with: what is its own is worked out once."""
+
+    def __init__(self, gaussian: Gaussian) -> None:
+        self._mean, self._root = gaussian.mean, root(gaussian.covariance)
+        self._spread = float(np.trace(gaussian.covariance))
+
+    def distance(self, features: Float64) -> Frechet:
+        """Return the Fréchet distance of features [N, D]: as :func:`frechet`, quickly where N is small.
+
+        The root of a few samples' covariance is made of the samples themselves.
+        """
+        centred = (features - features.mean(0)) / np.sqrt(len(features) - 1)
+        cross = np.linalg.svd(centred @ self._root, compute_uv=False).sum()
+        apart = features.mean(0) - self._mean
+        return Frechet(float(apart @ apart), max(0.0, float((centred**2).sum() + self._spread - 2 * cross)))
 
 
 def segmentation_distance(areas: ArrayLike, others: ArrayLike) -> Frechet:
@@ -109,7 +127,7 @@ def as_features(features: ArrayLike, least: int = 2) -> Float64:
     return x
 
 
-def _root(covariance: Float64) -> Float64:
+def root(covariance: Float64) -> Float64:
     """Return A [D, r] with A A^T the covariance; eigenvalues that are zero but for rounding are left out."""
     values, vectors = np.linalg.eigh(covariance)
     kept = values > max(values.max(initial=0.0), 0.0) * len(values) * np.finfo(np.float64).eps

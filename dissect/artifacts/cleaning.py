@@ -1,0 +1,192 @@
+"""How many units to take away, and whether it helped: distances from the reference, on seeds not used for ranking.
+
+Two protocols, since they say different things (Bau et al., ICLR 2019, measured the first): images chosen because they
+activate the suspect units, and a plain sample. Beside both, as many random units.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any, ClassVar, Self
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+
+from segmodels import GanatomyError
+
+from ..generators import Generator
+from ..metrics.extractors import Extractor
+from ..metrics.gaussians import Float64, Gaussian, Target, frechet
+from ..metrics.scores import halves, interval
+from ..samples import Sampling
+from .ranking import Ranking, facts_of
+
+STEPS = (0, 1, 2, 3, 5, 8, 12, 20, 30, 50)
+RANDOM = 2
+RESAMPLES = 20
+Progress = Any
+
+
+@dataclass(frozen=True, eq=False)
+class Curve:
+    """The distance from the reference with the first ``steps`` units of an order taken away.
+
+    Attributes:
+        facts: strategy, layer, generator, extractor, seeds, reference; JSON.
+        steps: [T], ascending from 0. orders: of the ranking, and random ones, [1 + R, k].
+        distance: Fréchet distance of N images, [1 + R, T]. low, high: 95% intervals over images, [1 + R, T].
+        floor: what two halves of the reference give.
+    """
+
+    kind: ClassVar[str] = "curve"
+
+    facts: Mapping[str, Any]
+    steps: NDArray[np.int64]
+    orders: NDArray[np.int64]
+    distance: Float64
+    low: Float64
+    high: Float64
+    floor: float
+
+    @property
+    def best(self) -> int:
+        """The smallest number of units whose distance is within the interval of the smallest distance."""
+        least = int(self.distance[0].argmin())
+        return int(self.steps[np.flatnonzero(self.distance[0] <= self.high[0, least])[0]])
+
+    @property
+    def helps(self) -> bool:
+        """Whether that many units are better than none, and than as many random ones, beyond the intervals."""
+        at = int(np.flatnonzero(self.steps == self.best)[0])
+        others = self.distance[1:, at].min(initial=np.inf)
+        return bool(at and self.high[0, at] < self.distance[0, 0] and self.high[0, at] < others)
+
+    def rows(self) -> list[dict[str, Any]]:
+        """Return one row for each number of units."""
+        return [
+            {
+                "units": int(n), "distance": self.distance[0, t], "low": self.low[0, t], "high": self.high[0, t],
+                "random": float(self.distance[1:, t].mean()) if len(self.orders) > 1 else None, "floor": self.floor,
+            }
+            for t, n in enumerate(self.steps)
+        ]  # fmt: skip
+
+    def header(self) -> dict[str, Any]:
+        """Return what determined the result: JSON."""
+        return {**self.facts, "floor": self.floor}
+
+    def arrays(self) -> dict[str, np.ndarray]:
+        """Return the numbers."""
+        return {name: getattr(self, name) for name in ("steps", "orders", "distance", "low", "high")}
+
+    @classmethod
+    def from_stored(cls, header: Mapping[str, Any], arrays: Mapping[str, np.ndarray]) -> Self:
+        """Return the result of what :meth:`header` and :meth:`arrays` returned."""
+        facts = {name: value for name, value in header.items() if name != "floor"}
+        low, high = arrays["low"], arrays["high"]
+        return cls(facts, arrays["steps"], arrays["orders"], arrays["distance"], low, high, float(header["floor"]))
+
+
+def curve(
+    generator: Generator,
+    ranking: Ranking,
+    seeds: Sequence[int],
+    reference: Float64,
+    extractor: Extractor,
+    *,
+    steps: Sequence[int] = STEPS,
+    random: int = RANDOM,
+    sampling: Sampling | None = None,
+    batch: int = 4,
+    named: str = "",
+    progress: Progress | None = None,
+) -> Curve:
+    """Measure the distance from the reference with 0 to k suspect units taken away.
+
+    Args:
+        seeds: of the images; not those that the ranking saw.
+        reference: features [M, D]; ``named``: of what.
+        steps: numbers of units; random: how many random orders are the control.
+
+    Raises:
+        GanatomyError: for steps beyond the units that can be judged, or fewer than four images.
+    """
+    counts = np.array(sorted({0, *(int(step) for step in steps)}), np.int64)
+    judged = ranking.top(len(ranking.score))
+    counts = counts[counts <= len(judged)]
+    if len(counts) < 2 or len(seeds) < 4:
+        raise GanatomyError(f"expected steps up to the {len(judged)} units of the ranking, and at least 4 images")
+    most, place = int(counts[-1]), generator.layer(ranking.layer)
+    drawn = [np.random.RandomState([r, 7]).permutation(place.channels)[:most] for r in range(random)]
+    orders = np.array([judged[:most], *drawn], np.int64)
+    found = _features(generator, place.name, seeds, orders, counts, extractor, sampling or Sampling(), batch, progress)
+    target = Target(Gaussian.of(reference))
+    value = np.array([[target.distance(x).value for x in row] for row in found])
+    spans = np.array([[_interval(target, x) for x in row] for row in found])
+    floor = halves(lambda x, y: frechet(Gaussian.of(x), Gaussian.of(y)).value, reference)
+    facts = facts_of(
+        generator, ranking.strategy, place.name, images=len(seeds), first_seed=int(seeds[0]),
+        extractor=[extractor.name, extractor.sha256], reference=named, protocol="given seeds",
+    )  # fmt: skip
+    return Curve(facts, counts, orders, value, spans[..., 0], spans[..., 1], floor)
+
+
+def activating(
+    generator: Generator, layer: str, units: Sequence[int], seeds: Sequence[int], count: int,
+    sampling: Sampling | None = None, batch: int = 8,
+) -> list[int]:  # fmt: skip
+    """Return the ``count`` seeds whose images most activate some units: the paper's way to choose images.
+
+    A unit's maximum in an image counts in units of its deviation over all of them.
+    """
+    s, place = sampling or Sampling(), generator.layer(layer).name
+    maxima = np.concatenate(
+        [
+            generator.features(
+                generator.sample(seeds[i : i + batch], s.classes, s.truncation, s.cutoff, s.noise), place
+            )[place][:, list(units)].amax((2, 3)).cpu().numpy()
+            for i in range(0, len(seeds), batch)
+        ]
+    )  # fmt: skip
+    deviation = maxima.std(0)
+    score = ((maxima - maxima.mean(0)) / np.where(deviation > 0, deviation, 1)).sum(1)
+    return [int(seeds[i]) for i in np.sort(np.argsort(-score, kind="stable")[:count])]
+
+
+def _features(
+    generator: Generator,
+    layer: str,
+    seeds: Sequence[int],
+    orders: NDArray[np.int64],
+    counts: NDArray[np.int64],
+    extractor: Extractor,
+    s: Sampling,
+    batch: int,
+    progress: Progress | None,
+) -> NDArray[np.float64]:
+    """Return features [orders, steps, N, D] with units set to zero; what comes before the layer is run once."""
+    parts = []
+    for start in range(0, len(seeds), batch):
+        some = list(seeds[start : start + batch])
+        capture = generator.capture(generator.sample(some, s.classes, s.truncation, s.cutoff, s.noise), layer)
+        features, plain = capture.features[layer], extractor(capture.images)
+        found = np.empty((len(orders), len(counts), *plain.shape))
+        for o, units in enumerate(orders):
+            for t, count in enumerate(counts):
+                if not count:
+                    found[o, t] = plain
+                    continue
+                changed: torch.Tensor = features.clone()
+                changed[:, units[:count].tolist()] = 0
+                found[o, t] = extractor(generator.resume(capture, layer, features=changed))
+        parts.append(found)
+        if progress is not None:
+            progress(start + len(some), len(seeds))
+    return np.concatenate(parts, 2)
+
+
+def _interval(target: Target, x: Float64) -> tuple[float, float]:
+    """As :func:`interval`, with the reference as it is: it is the same for all numbers that are compared."""
+    return interval(lambda some, _: target.distance(some).value, x, x[:1], resamples=RESAMPLES)

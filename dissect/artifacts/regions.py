@@ -1,0 +1,75 @@
+"""Units that are on where images are flawed: the defective score of Tousi et al., CVPR 2021.
+
+The mean, over flawed images, of the IoU of the unit's map and the flawed region. Where the regions come from is left
+open: a person's brush, or a classifier's Grad-CAM (``classifier``).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import numpy as np
+from numpy.typing import NDArray
+
+from segmodels import GanatomyError
+
+from ..generators import Codes, Generator
+from ..resample import resample
+from .ranking import Ranking, facts_of
+
+
+def defect(
+    generator: Generator, layer: str, codes: Codes, regions: NDArray[np.bool_], *, source: str, batch: int = 4
+) -> Ranking:
+    """Rank a layer's units by their defective score.
+
+    A unit is on where its map, enlarged to the regions' size, is among its highest values: in as large a share of all
+    pixels of these images as the regions have. So a unit is judged by where it is strong, not by how often it is on.
+
+    Args:
+        codes: of the flawed images. regions: bool [N, H, W], true where an image is flawed.
+        source: says where the regions come from.
+
+    Raises:
+        GanatomyError: for regions of another number or shape, or without a flawed pixel.
+    """
+    place = generator.layer(layer)
+    if regions.ndim != 3 or len(regions) != len(codes) or regions.dtype != np.bool_:
+        raise GanatomyError(f"expected regions bool [{len(codes)}, H, W], got {regions.dtype} {list(regions.shape)}")
+    if not regions.any():
+        raise GanatomyError("no pixel of any region is flawed")
+    kept = regions.any((1, 2))
+    chosen, flawed = codes[np.flatnonzero(kept).tolist()], regions[kept]
+    maps = np.concatenate(
+        [
+            generator.features(chosen[start : start + batch], place.name)[place.name].cpu().numpy()
+            for start in range(0, len(chosen), batch)
+        ]
+    )
+    score, share = defective_scores(maps, flawed), float(flawed.mean())
+    facts = facts_of(generator, "defect", place.name, regions=source, images=len(flawed), share=share)
+    return Ranking(facts, score, {})
+
+
+def defective_scores(maps: NDArray[np.float32], regions: NDArray[np.bool_]) -> NDArray[np.float64]:
+    """Return the mean IoU of each unit's map and the regions, [U].
+
+    Args:
+        maps: [N, U, h, w]. regions: [N, H, W], each with a flawed pixel.
+    """
+    size, share = regions.shape[1:], float(regions.mean())
+    score = np.empty(maps.shape[1])
+    for unit in range(maps.shape[1]):
+        large = resample(maps[:, unit], *size)
+        level = np.quantile(large, 1 - share, method="higher")
+        on = large > level if (large > level).any() else large >= level
+        if large.min() == large.max():
+            on = np.zeros_like(regions)
+        both, either = (on & regions).sum((1, 2)), (on | regions).sum((1, 2))
+        score[unit] = (both / either).mean()
+    return score
+
+
+def mean_scores(rankings: Sequence[Ranking]) -> NDArray[np.float64]:
+    """Return the mean score of several rankings of one layer, [U]."""
+    return np.nanmean([ranking.score for ranking in rankings], 0)
