@@ -1,12 +1,13 @@
 """What a sweep of all units of a layer costs, as a multiple of running only what comes after the layer as often.
 
-    python benchmarks/sweep_cost.py [workload|digiface] [--samples 4] [--batch 4] [--threads 1] [--units N] [--turns 4]
+    python benchmarks/sweep_cost.py [workload|digiface] [--samples 4] [--batch 4] [--threads 1] [--units N] [--turns 8]
 
-``workload`` is the benchmark's own generator at ``layer3`` (512 units, no value exactly zero) by its rules; ``digiface``
-is digiface-dcgan64 at ``main.2`` (512 units after a ReLU) by face-parts. *After* is a bare loop over the modules behind
-the layer, nothing else; *after and segmenter* reads its images, too. They are timed in turns with parts of the sweep in
-one process, since shared machines are noisy: compare the ratios, not the seconds. The sweep includes generating the
-samples, reading them, the edits and the sums. It is timed without leaving out what cannot change anything, and with.
+``workload`` is the benchmark's own generator at ``layer3`` (512 units, none ever exactly zero) by its rules;
+``digiface`` is digiface-dcgan64 at ``main.2`` (512 units after a ReLU) by face-parts. *After* is a bare loop over the
+modules behind the layer, nothing else; *after and segmenter* reads its images, too. They are timed in turns with parts
+of the sweep in one process, since shared machines are noisy: compare the ratios, not the seconds. The sweep includes
+generating the samples, reading them, the edits and the sums. It is timed without leaving out what cannot change
+anything, and with. Every ratio is given of elapsed time and of processor time, which others on the machine change less.
 """
 
 import argparse
@@ -37,15 +38,20 @@ def case(name, samples):
 
 @torch.no_grad()
 def after(modules, features, times, segmenter=None):
-    """Return seconds an image of running the modules, and of reading the images they make."""
-    began = time.perf_counter()
+    """Run the modules so many times, and read the images they make."""
     for _ in range(times):
         x = features.clone()
         for module in modules:
             x = module(x)
         if segmenter is not None:
             segmenter(x)
-    return (time.perf_counter() - began) / (times * len(features))
+
+
+def timed(work):
+    """Return elapsed and processor seconds of some work, and what it returned."""
+    began = np.array([time.perf_counter(), time.process_time()])
+    made = work()
+    return np.array([time.perf_counter(), time.process_time()]) - began, made
 
 
 def main():
@@ -55,43 +61,37 @@ def main():
     parser.add_argument("--batch", type=int, default=4)
     parser.add_argument("--threads", type=int, default=1)
     parser.add_argument("--units", type=int)
-    parser.add_argument("--turns", type=int, default=4)
+    parser.add_argument("--turns", type=int, default=8)
     options = parser.parse_args()
     torch.set_num_threads(options.threads)
     generator, segmenter, layer, codes, modules = case(options.case, options.samples)
-    units = range(min(options.units or generator.layer(layer).channels, generator.layer(layer).channels))
+    units = range(generator.layer(layer).channels)[: options.units]
     features = generator.features(codes[: options.batch], layer)[layer]
-    floors = {"after": [], "after and segmenter": []}
-    sweeps, run = {False: [], True: []}, {False: 0, True: 0}
-    parts = np.array_split(np.array(units), options.turns)
+    seconds = {name: np.zeros(2) for name in ("after", "after and segmenter", "all", "left out")}
+    images = dict.fromkeys(seconds, 0)
+    run = 0
     after(modules, features, 2, segmenter)
-    for part in parts:
+    for part in np.array_split(np.array(units), options.turns):
         times = max(1, len(part) // 4)
-        for skip in (False, True):
-            floors["after"].append(after(modules, features, times))
-            floors["after and segmenter"].append(after(modules, features, times, segmenter))
-            began = time.perf_counter()
-            made = dissect.sweep(
-                generator,
-                segmenter,
-                layer,
-                codes,
-                part.tolist(),
-                batch=options.batch,
-                threads=options.threads,
-                skip=skip,
-            )
-            sweeps[skip].append(time.perf_counter() - began)
-            run[skip] += made.facts["how"]["run"]
-    images = len(units) * options.samples
+        for name, reader in (("after", None), ("after and segmenter", segmenter)):
+            seconds[name] += timed(lambda by=reader, n=times: after(modules, features, n, by))[0]
+            images[name] += times * len(features)
+        for name, skip in (("all", False), ("left out", True)):
+            some = {"units": part.tolist(), "batch": options.batch, "threads": options.threads, "skip": skip}
+            spent, made = timed(lambda how=some: dissect.sweep(generator, segmenter, layer, codes, **how))
+            seconds[name] += spent
+            images[name] += len(part) * options.samples
+            run += made.facts["how"]["run"] if skip else 0
+    each = {name: 1e3 * seconds[name] / images[name] for name in seconds}
     print(f"{options.case}: {len(units)} units of {layer}, {options.samples} samples, batch {options.batch}")
-    for name, seconds in floors.items():
-        print(f"  {name}: {1e3 * np.median(seconds):.1f} ms an image")
-    for skip, seconds in sweeps.items():
-        each = sum(seconds) / images
-        ratios = ", ".join(f"{each / np.mean(floor):.2f} of {name}" for name, floor in floors.items())
-        told = f"{images - run[skip]} of {images} images left out" if skip else "nothing left out"
-        print(f"  sweep, {told}: {1e3 * each:.1f} ms an image and unit, {ratios}")
+    for name in ("after", "after and segmenter"):
+        print(f"  {name}: {each[name][0]:.1f} ms an image, {each[name][1]:.1f} ms of processors")
+    for name, told in (("all", "nothing left out"), ("left out", f"{images['all'] - run} of {images['all']} left out")):
+        ratios = ", ".join(
+            f"{each[name][0] / each[of][0]:.2f} ({each[name][1] / each[of][1]:.2f}) of {of}"
+            for of in ("after", "after and segmenter")
+        )
+        print(f"  sweep, {told}: {each[name][0]:.1f} ms an image and unit ({each[name][1]:.1f}), {ratios}")
 
 
 if __name__ == "__main__":

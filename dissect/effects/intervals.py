@@ -73,5 +73,6 @@ def _interval(drawn: list[Float64], shape: tuple[int, ...], level: float) -> Flo
     tails = [(1 - level) / 2, (1 + level) / 2]
     known = ~np.isnan(every).all(0)
     interval = np.full((*shape, 2), np.nan)
-    interval[known] = np.moveaxis(np.nanquantile(every[:, known], tails, axis=0), 0, -1)
+    if known.any():
+        interval[known] = np.moveaxis(np.nanquantile(every[:, known], tails, axis=0), 0, -1)
     return interval
