@@ -17,7 +17,21 @@ from dissect.disk import FULL
 from dissect.manifest import ganatomy_version
 
 from .commands import app as dashboard
-from .commands import cache, demo, dissect, effect, generators, metrics, report, segmenters, sweep, units, verify
+from .commands import (
+    artifacts,
+    cache,
+    clean,
+    demo,
+    dissect,
+    effect,
+    generators,
+    metrics,
+    report,
+    segmenters,
+    sweep,
+    units,
+    verify,
+)
 from .console import out, remark
 
 WRONG_INPUT, INTERRUPTED = 2, 130
@@ -32,6 +46,7 @@ app = typer.Typer(
 )
 app.add_typer(generators.app, name="generators")
 app.add_typer(segmenters.app, name="segmenters")
+app.add_typer(artifacts.app, name="artifacts")
 app.add_typer(cache.app, name="cache")
 app.command("dissect")(dissect.dissect)
 app.command("merge")(dissect.merge)
@@ -42,6 +57,7 @@ app.command("dose")(sweep.dose)
 app.command("report")(report.report)
 app.command("export")(generators.export)
 app.command("app")(dashboard.app)
+app.command("clean")(clean.clean)
 app.command("metrics")(metrics.metrics)
 app.command("verify")(verify.verify)
 app.command("demo")(demo.demo)

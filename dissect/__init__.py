@@ -28,6 +28,8 @@ Data flows one way::
 ``agreement``       counts -> IoU, chance, error bars, labels: pure functions
 ``results``         a finished run, read only (``derived``: its tables, cached; ``notes``: what people say of units)
 ``effects/``        what edits do to concepts, beside random units; sweeps, doses, and the file that keeps them
+``metrics/``        how near one set of images is to another
+``artifacts/``      which units draw what should not be there, and how to take that away
 ``verify``          whether a file is sound
 ==================  ====================================================================================
 """
@@ -36,6 +38,7 @@ from pathlib import Path
 
 from segmodels import GanatomyError
 
+from . import artifacts, metrics
 from .edits import FeatureEdit, ablate, insert, replace, scale
 from .effects import Dose, Effect, Leakage, Sweep, dose, effect, leakage, sweep
 from .estimate import Estimate, estimate
@@ -56,7 +59,7 @@ def open(path: str | Path) -> Run:
 
 __all__ = [
     "Band", "Codes", "Dose", "Effect", "Estimate", "Example", "FeatureEdit", "GanatomyError", "Generator", "Job",
-    "Layer", "LayerResult", "Leakage", "Recipe", "Run", "Sweep", "ablate", "accept_licence", "convert", "dose",
-    "effect", "entries", "estimate", "export", "insert", "leakage", "load", "merge", "open", "replace", "run", "scale",
-    "sweep", "verify",
+    "Layer", "LayerResult", "Leakage", "Recipe", "Run", "Sweep", "ablate", "accept_licence", "artifacts", "convert",
+    "dose", "effect", "entries", "estimate", "export", "insert", "leakage", "load", "merge", "metrics", "open",
+    "replace", "run", "scale", "sweep", "verify",
 ]  # fmt: skip

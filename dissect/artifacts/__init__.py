@@ -13,6 +13,7 @@
 =============  ======================================================================================
 """
 
+from ..effects.stored import KINDS
 from .classifier import Classifier, Eye
 from .cleaning import Curve, activating, curve
 from .correct import plain, sequential
@@ -22,6 +23,8 @@ from .regions import defect
 from .tagged import tagged
 from .tags import Tags, read_tags, write_tags
 from .unlike import unlike
+
+KINDS.update({Ranking.kind: Ranking, Curve.kind: Curve})  # so that they are kept beside a run like any result
 
 __all__ = [
     "Classifier", "Curve", "Eye", "Ranking", "Tags", "activating", "curve", "defect", "plain", "rare", "read_tags",

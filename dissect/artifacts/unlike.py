@@ -14,7 +14,7 @@ from segmodels import GanatomyError
 from ..metrics.extractors import Extractor
 from ..metrics.gaussians import Gaussian, Target
 from ..metrics.imagesets import ImageSet
-from ..metrics.scores import look
+from ..metrics.scores import Progress, look
 from ..results import Run
 from .ranking import Float64, Ranking, facts_of
 
@@ -65,6 +65,6 @@ def distances(images: Float64, chosen: NDArray[np.intp], reference: Gaussian) ->
     return np.array([target.distance(images[rows]).value for rows in chosen.T])
 
 
-def features_of(images: ImageSet, extractor: Extractor, batch: int = 8) -> Float64:
+def features_of(images: ImageSet, extractor: Extractor, batch: int = 8, progress: Progress | None = None) -> Float64:
     """Return features [N, D] of a set of images."""
-    return look(images, extractor, batch=batch).features
+    return look(images, extractor, batch=batch, progress=progress).features

@@ -19,7 +19,7 @@ features that are not Inception's is no FID.
 from .extractors import Extractor
 from .gaussians import Frechet, Gaussian, Target, frechet, segmentation_distance
 from .imagesets import Drawn, ImageSet, Pictures
-from .kernels import kernel_distance
+from .kernels import KernelTarget, kernel_distance
 from .neighbours import Coverage, coverage
 from .paths import PathLengths, path_length, squared_difference
 from .posteriors import inception_score
@@ -27,7 +27,7 @@ from .scores import Looks, Score, compare, look
 from .sliced import pyramid_distances, sliced_distance
 
 __all__ = [
-    "Coverage", "Drawn", "Extractor", "Frechet", "Gaussian", "ImageSet", "Looks", "PathLengths", "Pictures", "Score",
-    "Target", "compare", "coverage", "frechet", "inception_score", "kernel_distance", "look", "path_length",
-    "pyramid_distances", "segmentation_distance", "sliced_distance", "squared_difference",
+    "Coverage", "Drawn", "Extractor", "Frechet", "Gaussian", "ImageSet", "KernelTarget", "Looks", "PathLengths",
+    "Pictures", "Score", "Target", "compare", "coverage", "frechet", "inception_score", "kernel_distance", "look",
+    "path_length", "pyramid_distances", "segmentation_distance", "sliced_distance", "squared_difference",
 ]  # fmt: skip

@@ -14,17 +14,34 @@ from .gaussians import Float64, as_features
 ROWS = 1024  # of the kernel's matrix at a time
 
 
+class KernelTarget:
+    """A reference set that many others are compared with: its own pairs are looked at once."""
+
+    def __init__(self, features: ArrayLike) -> None:
+        self._features = as_features(features)
+        self._within = _own(self._features)
+
+    def distance(self, features: ArrayLike) -> float:
+        """Return :func:`kernel_distance` of features [N, D] and the reference."""
+        x = as_features(features)
+        if x.shape[1] != self._features.shape[1]:
+            raise GanatomyError(f"expected features of one length, got {x.shape[1]} and {self._features.shape[1]}")
+        across = _total(x, self._features) / (len(x) * len(self._features))
+        return float(_own(x) + self._within - 2 * across)
+
+
 def kernel_distance(features: ArrayLike, others: ArrayLike) -> float:
     """Return the unbiased estimate from all pairs; it may be a little below zero when nothing differs.
 
     Args:
         features, others: [N, D] and [M, D].
     """
-    x, y = as_features(features), as_features(others)
-    if x.shape[1] != y.shape[1]:
-        raise GanatomyError(f"expected features of one length, got {x.shape[1]} and {y.shape[1]}")
-    within = sum((_total(z, z) - _diagonal(z)) / (len(z) * (len(z) - 1)) for z in (x, y))
-    return float(within - 2 * _total(x, y) / (len(x) * len(y)))
+    return KernelTarget(others).distance(features)
+
+
+def _own(x: Float64) -> float:
+    """Return the mean of the kernel over all pairs of different samples."""
+    return (_total(x, x) - _diagonal(x)) / (len(x) * (len(x) - 1))
 
 
 def _total(x: Float64, y: Float64) -> float:

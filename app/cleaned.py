@@ -1,0 +1,122 @@
+"""What a cleaning did, as one page to mail: pictures before and after, the dose curve, the metrics."""
+
+from __future__ import annotations
+
+import base64
+import json
+from collections.abc import Sequence
+from dataclasses import dataclass
+from io import BytesIO
+from pathlib import Path
+
+import jinja2
+import numpy as np
+import plotly.graph_objects as go
+from numpy.typing import NDArray
+from PIL import Image
+from plotly.offline import get_plotlyjs
+
+from dissect import Codes, Effect, Generator, Recipe
+from dissect.artifacts import Curve, Ranking
+from dissect.metrics import Score
+from dissect.pictures import to_bytes
+
+from .facts import number, percent
+from .figures import CHANCE, FONTS, PALETTE
+
+TEMPLATES = Path(__file__).parent / "templates"
+TILE, PER_ROW, GAP = 128, 8, 4  # pixels, pairs in a row
+DIFFERENCE = 3.0  # times, so that small changes are seen
+QUALITY = 88
+CLEAR = "rgba(0,0,0,0)"
+
+
+@dataclass(frozen=True, eq=False)
+class Cleaning:
+    """What there is to say.
+
+    Attributes:
+        ranking: by which units were chosen, or None for given ones. units: those taken away.
+        curve: distance by number of units, or None. helped: whether it says that taking them away helps.
+        scores: (protocol, what was done, its scores against the reference).
+        effect: of the recipe on concepts, or None. reference: what the reference is.
+        files: name -> what it is.
+    """
+
+    generator: str
+    layer: str
+    units: tuple[int, ...]
+    ranking: Ranking | None
+    curve: Curve | None
+    scores: Sequence[tuple[str, str, Sequence[Score]]]
+    effect: Effect | None
+    reference: str
+    files: dict[str, str]
+
+
+def write_page(folder: Path, cleaning: Cleaning, pictures: Sequence[tuple[str, Image.Image]]) -> Path:
+    """Write ``index.html`` into a folder, with everything inside it, and return its path."""
+    env = jinja2.Environment(
+        loader=jinja2.FileSystemLoader(TEMPLATES), autoescape=True, undefined=jinja2.StrictUndefined,
+        trim_blocks=True, lstrip_blocks=True,
+    )  # fmt: skip
+    env.filters |= {"number": number, "percent": percent}
+    shown = [(name, _inline(image)) for name, image in pictures]
+    chart = None if cleaning.curve is None else json.loads(str(dose_figure(cleaning.curve).to_json()))
+    text = env.get_template("cleaned.html").render(
+        c=cleaning, pictures=shown, chart=chart, style=(TEMPLATES / "report.css").read_text(encoding="utf-8"),
+        plotly=get_plotlyjs() if chart else "",
+    )  # fmt: skip
+    (folder / "index.html").write_text(text, encoding="utf-8")
+    return folder / "index.html"
+
+
+def dose_figure(curve: Curve) -> go.Figure:
+    """Return the chart of a distance against the number of units that are taken away."""
+    figure = go.Figure(
+        layout={
+            "height": 380, "font": {"family": FONTS}, "xaxis": {"title": "units taken away"},
+            "yaxis": {"title": "kernel distance", "rangemode": "tozero"}, "template": "none",
+            "paper_bgcolor": CLEAR, "plot_bgcolor": CLEAR, "legend": {"orientation": "h", "y": 1.12},
+            "margin": {"l": 70, "r": 20, "t": 40, "b": 50},
+        }
+    )  # fmt: skip
+    steps = curve.steps
+    for index, values in enumerate(curve.distance[1:]):
+        figure.add_scatter(
+            x=steps, y=values, mode="lines", name="random units", legendgroup="random", showlegend=not index,
+            line={"color": CHANCE, "dash": "dot"},
+        )  # fmt: skip
+    error = {"type": "data", "symmetric": False, "array": curve.high[0] - curve.distance[0],
+             "arrayminus": curve.distance[0] - curve.low[0]}  # fmt: skip
+    figure.add_scatter(
+        x=steps, y=curve.distance[0], mode="lines+markers", name="the most suspect first", error_y=error,
+        line={"color": PALETTE[0]},
+    )  # fmt: skip
+    figure.add_hline(y=curve.floor, line={"color": CHANCE, "width": 1}, annotation_text="halves of the reference")
+    return figure
+
+
+def compared(generator: Generator, codes: Codes, recipe: Recipe) -> Image.Image:
+    """Draw each code's image, below it the edited one and their difference, three times as strong; rows of eight."""
+    side = TILE + GAP
+    rows = -(-len(codes) // PER_ROW)
+    picture = Image.new("RGB", (PER_ROW * side - GAP, rows * (3 * side + 2 * GAP)), (127, 127, 127))
+    for index in range(len(codes)):
+        before, after = (generator(codes[index], edits)[0].cpu().numpy() for edits in ((), recipe))
+        x, y = index % PER_ROW * side, index // PER_ROW * (3 * side + 2 * GAP)
+        difference = np.clip(np.abs(after - before) * DIFFERENCE - 1, -1, 1).astype(np.float32)
+        for row, image in enumerate((before, after, difference)):
+            picture.paste(_tile(image), (x, y + row * side))
+    return picture
+
+
+def _tile(image: NDArray[np.float32]) -> Image.Image:
+    how = Image.Resampling.LANCZOS if image.shape[1] > TILE else Image.Resampling.NEAREST
+    return Image.fromarray(to_bytes(image)).resize((TILE, TILE), how)
+
+
+def _inline(image: Image.Image) -> str:
+    data = BytesIO()
+    image.save(data, "JPEG", quality=QUALITY)
+    return "data:image/jpeg;base64," + base64.b64encode(data.getvalue()).decode()
