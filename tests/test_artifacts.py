@@ -132,10 +132,10 @@ def test_distances_of_few_are_those_of_their_gaussians():
     state = np.random.RandomState(0)
     images = state.randn(80, 30)
     chosen = np.stack([state.permutation(80)[:12] for _ in range(5)], 1)
-    reference = metrics.Gaussian.of(state.randn(90, 30) * 2)
+    reference = state.randn(90, 30) * 2
     found = distances(images, chosen, reference)
     for unit in range(5):
-        expected = metrics.frechet(metrics.Gaussian.of(images[chosen[:, unit]]), reference).value
+        expected = metrics.frechet(metrics.Gaussian.of(images[chosen[:, unit]]), metrics.Gaussian.of(reference)).value
         assert found[unit] == pytest.approx(expected)
 
 

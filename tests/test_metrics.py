@@ -77,6 +77,14 @@ def test_it_equals_torchmetrics():
     assert distance(x, y).value == pytest.approx(float(compute(*given)), rel=1e-4)
 
 
+@pytest.mark.parametrize(("count", "others"), [(300, 200), (6, 200), (5, 7)])
+def test_of_features_at_once_it_is_the_same(count, others):
+    x, y = features(0, count), features(1, others)
+    found, expected = metrics.frechet_of(x, y), distance(x, y)
+    assert found.mean == pytest.approx(expected.mean)
+    assert found.covariance == pytest.approx(expected.covariance)
+
+
 def test_gaussians_merge():
     x = features(0)
     parts = [metrics.Gaussian.of(part, origin=x[0]) for part in np.array_split(x, 7)]

@@ -43,6 +43,7 @@ class Curve:
         distance: kernel distance of N images, [1 + R, T]. low, high: 95% intervals over images, [1 + R, T].
         gain: lower ends [T, 2] of the 95% intervals of how much nearer than with no unit, and than with random ones,
             the images are. The same images are drawn for all, so this is far surer than the distances themselves.
+        worse: [T], how much farther than at the smallest distance they are, less one standard error, likewise.
         floor: what two halves of the reference give.
     """
 
@@ -55,13 +56,13 @@ class Curve:
     low: Float64
     high: Float64
     gain: Float64
+    worse: Float64
     floor: float
 
     @property
     def best(self) -> int:
-        """The smallest number of units whose distance is within the interval of the smallest distance."""
-        least = int(self.distance[0].argmin())
-        return int(self.steps[np.flatnonzero(self.distance[0] <= self.high[0, least])[0]])
+        """The smallest number of units that is within one standard error of the smallest distance."""
+        return int(self.steps[np.flatnonzero(self.worse <= 0)[0]])
 
     @property
     def helps(self) -> bool:
@@ -94,7 +95,7 @@ class Curve:
         return cls(facts, floor=float(header["floor"]), **{name: arrays[name] for name in ARRAYS})
 
 
-ARRAYS = ("steps", "orders", "distance", "low", "high", "gain")
+ARRAYS = ("steps", "orders", "distance", "low", "high", "gain", "worse")
 
 
 def curve(
@@ -134,14 +135,14 @@ def curve(
     found = _features(generator, place.name, seeds, orders, counts, extractor, sampling or Sampling(), batch, progress)
     target = KernelTarget(reference)
     value = np.array([[target.distance(x) for x in row] for row in found])
-    deviation, gain = _spread(target, found, value)
+    deviation, gain, worse = _spread(target, found, value)
     floor = halves(kernel_distance, reference)
     facts = facts_of(
         generator, ranking.strategy, place.name, images=len(seeds), first_seed=int(seeds[0]),
         extractor=[extractor.name, extractor.sha256], reference=named, protocol="given seeds",
     )  # fmt: skip
     reach = NORMAL * deviation
-    return Curve(facts, counts, orders, value, value - reach, value + reach, gain, floor)
+    return Curve(facts, counts, orders, value, value - reach, value + reach, gain, worse, floor)
 
 
 def activating(
@@ -198,8 +199,8 @@ def _features(
     return np.concatenate(parts, 2)
 
 
-def _spread(target: KernelTarget, found: Float64, value: Float64) -> tuple[Float64, Float64]:
-    """Return deviations of distances [1 + R, T], and the lower ends of gains [T, 2], by drawing images anew.
+def _spread(target: KernelTarget, found: Float64, value: Float64) -> tuple[Float64, Float64, Float64]:
+    """Return deviations of distances [1 + R, T], lower ends of gains [T, 2] and of losses [T], by drawing images anew.
 
     Args:
         found: features [1 + R, T, N, D]; one draw of images serves them all. value: their distances.
@@ -211,5 +212,8 @@ def _spread(target: KernelTarget, found: Float64, value: Float64) -> tuple[Float
         drawn[index] = [[target.distance(x[rows]) for x in row] for row in found]
     none = value[0, :1] - value[0], drawn[:, 0, :1] - drawn[:, 0]
     random = value[1:].mean(0) - value[0], drawn[:, 1:].mean(1) - drawn[:, 0]
+    least = int(value[0].argmin())
+    loss = value[0] - value[0, least], drawn[:, 0] - drawn[:, 0, least, None]
     gain = [mean - NORMAL * each.std(0, ddof=1) for mean, each in (none, random)]
-    return drawn.std(0, ddof=1), np.stack(gain, 1)
+    worse = loss[0] - loss[1].std(0, ddof=1)
+    return drawn.std(0, ddof=1), np.stack(gain, 1), worse

@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 from segmodels import GanatomyError
 
 from ..metrics.extractors import Extractor
-from ..metrics.gaussians import Gaussian, Target
+from ..metrics.gaussians import Target
 from ..metrics.imagesets import ImageSet
 from ..metrics.scores import Progress, look
 from ..results import Run
@@ -46,7 +46,7 @@ def unlike(
     if not 2 <= count <= len(maxima) // 2:
         raise GanatomyError(f"{len(maxima)} samples are too few for the {count} that most activate each unit")
     strongest = np.argsort(-maxima, 0, kind="stable")[:count]
-    scores = distances(images, strongest, Gaussian.of(images if reference is None else reference))
+    scores = distances(images, strongest, images if reference is None else reference)
     real = reference is not None
     facts = facts_of(
         run.manifest["generator"], "fid" if real and extractor.inception else "unlike", result.name, run=run.id,
@@ -55,11 +55,12 @@ def unlike(
     return Ranking(facts, scores, {"activation": np.take_along_axis(maxima, strongest, 0).mean(0).astype(np.float64)})
 
 
-def distances(images: Float64, chosen: NDArray[np.intp], reference: Gaussian) -> Float64:
+def distances(images: Float64, chosen: NDArray[np.intp], reference: Float64) -> Float64:
     """Return the Fréchet distance of each unit's images from the reference, [U].
 
     Args:
         images: features [N, D]. chosen: which of them are each unit's, [k, U].
+        reference: features [M, D].
     """
     target = Target(reference)
     return np.array([target.distance(images[rows]).value for rows in chosen.T])

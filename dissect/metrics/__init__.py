@@ -17,7 +17,7 @@ features that are not Inception's is no FID.
 """
 
 from .extractors import Extractor
-from .gaussians import Frechet, Gaussian, Target, frechet, segmentation_distance
+from .gaussians import Frechet, Gaussian, Target, frechet, frechet_of, segmentation_distance
 from .imagesets import Drawn, ImageSet, Pictures
 from .kernels import KernelTarget, kernel_distance
 from .neighbours import Coverage, coverage
@@ -28,6 +28,7 @@ from .sliced import pyramid_distances, sliced_distance
 
 __all__ = [
     "Coverage", "Drawn", "Extractor", "Frechet", "Gaussian", "ImageSet", "KernelTarget", "Looks", "PathLengths",
-    "Pictures", "Score", "Target", "compare", "coverage", "frechet", "inception_score", "kernel_distance", "look",
-    "path_length", "pyramid_distances", "segmentation_distance", "sliced_distance", "squared_difference",
+    "Pictures", "Score", "Target", "compare", "coverage", "frechet", "frechet_of", "inception_score",
+    "kernel_distance", "look", "path_length", "pyramid_distances", "segmentation_distance", "sliced_distance",
+    "squared_difference",
 ]  # fmt: skip

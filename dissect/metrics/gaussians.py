@@ -88,22 +88,36 @@ def frechet(a: Gaussian, b: Gaussian) -> Frechet:
     return Frechet(float(apart @ apart), max(0.0, float(spread)))
 
 
+def frechet_of(features: ArrayLike, others: ArrayLike) -> Frechet:
+    """Return :func:`frechet` of the Gaussians of features [N, D] and [M, D]; quicker than it where those are few."""
+    return Target(others).distance(features)
+
+
 class Target:
-    """A Gaussian that many small sets are compared with: what is its own is worked out once."""
+    """A set that many others are compared with: what is its own is worked out once."""
 
-    def __init__(self, gaussian: Gaussian) -> None:
-        self._mean, self._root = gaussian.mean, root(gaussian.covariance)
-        self._spread = float(np.trace(gaussian.covariance))
+    def __init__(self, features: ArrayLike) -> None:
+        self._mean, self._root, self._spread = _fitted(as_features(features))
 
-    def distance(self, features: Float64) -> Frechet:
-        """Return the Fréchet distance of features [N, D]: as :func:`frechet`, quickly where N is small.
+    def distance(self, features: ArrayLike) -> Frechet:
+        """Return the Fréchet distance of features [N, D] and the set."""
+        mean, own, spread = _fitted(as_features(features))
+        if len(mean) != len(self._mean):
+            raise GanatomyError(f"expected features of one length, got {len(mean)} and {len(self._mean)}")
+        cross = np.linalg.svd(own.T @ self._root, compute_uv=False).sum()
+        apart = mean - self._mean
+        return Frechet(float(apart @ apart), max(0.0, float(spread + self._spread - 2 * cross)))
 
-        The root of a few samples' covariance is made of the samples themselves.
-        """
-        centred = (features - features.mean(0)) / np.sqrt(len(features) - 1)
-        cross = np.linalg.svd(centred @ self._root, compute_uv=False).sum()
-        apart = features.mean(0) - self._mean
-        return Frechet(float(apart @ apart), max(0.0, float((centred**2).sum() + self._spread - 2 * cross)))
+
+def _fitted(x: Float64) -> tuple[Float64, Float64, float]:
+    """Return mean [D], a root A [D, r] of the covariance, and its trace.
+
+    Few samples are themselves a root of their covariance, and no eigenvalues are needed.
+    """
+    mean = x.mean(0)
+    centred = (x - mean) / np.sqrt(len(x) - 1)
+    few = len(x) <= x.shape[1]
+    return mean, centred.T if few else root(centred.T @ centred), float((centred**2).sum())
 
 
 def segmentation_distance(areas: ArrayLike, others: ArrayLike) -> Frechet:
@@ -112,7 +126,7 @@ def segmentation_distance(areas: ArrayLike, others: ArrayLike) -> Frechet:
     Args:
         areas, others: [N, C], share of the image of each concept, in [0, 1].
     """
-    return frechet(Gaussian.of(PER_CENT * as_features(areas)), Gaussian.of(PER_CENT * as_features(others)))
+    return frechet_of(PER_CENT * as_features(areas), PER_CENT * as_features(others))
 
 
 def as_features(features: ArrayLike, least: int = 2) -> Float64:

@@ -11,7 +11,7 @@ from numpy.typing import NDArray
 from segmodels import GanatomyError, Segmenter
 
 from .extractors import Extractor
-from .gaussians import Float64, Frechet, Gaussian, frechet, segmentation_distance
+from .gaussians import Float64, frechet_of, segmentation_distance
 from .imagesets import ImageSet
 from .kernels import kernel_distance
 from .neighbours import coverage
@@ -116,9 +116,6 @@ def compare(
     if min(len(ours), len(reference)) < 4:
         raise GanatomyError(f"expected at least 4 images in each set, got {len(ours)} and {len(reference)}")
 
-    def distance(x: Float64, y: Float64) -> Frechet:
-        return frechet(Gaussian.of(x), Gaussian.of(y))
-
     def score(name: str, measure: Measure, x: Float64, y: Float64, of: tuple[str, str], **parts: float) -> Score:
         low, high = interval(measure, x, y, seed, resamples)
         return Score(
@@ -127,10 +124,10 @@ def compare(
 
     of = (extractor.name, extractor.sha256)
     x, y = ours.features, reference.features
-    parts = distance(x, y)
+    parts = frechet_of(x, y)
     name = "fid" if extractor.inception else "frechet"
     scores = [
-        score(name, lambda a, b: distance(a, b).value, x, y, of, mean=parts.mean, covariance=parts.covariance),
+        score(name, lambda a, b: frechet_of(a, b).value, x, y, of, mean=parts.mean, covariance=parts.covariance),
         score("kernel", kernel_distance, x, y, of),
         score("sliced", sliced_distance, x, y, of),
     ]

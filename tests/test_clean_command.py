@@ -1,0 +1,156 @@
+"""``ganatomy artifacts`` and ``ganatomy clean``: what they print, keep and write, against planted garbage."""
+
+from __future__ import annotations
+
+import json
+
+import numpy as np
+import pytest
+from PIL import Image
+
+import dissect
+import segmodels
+from app.cli import run
+from dissect.pictures import to_bytes
+
+LAYER = "layer2"
+
+
+@pytest.fixture(scope="module")
+def generator():
+    return dissect.load("planted:4")
+
+
+@pytest.fixture(scope="module")
+def garbage(generator):
+    return sorted(unit for unit, role in enumerate(generator.world.roles[1]) if role.kind == "garbage")
+
+
+@pytest.fixture(scope="module")
+def folder(generator, garbage, tmp_path_factory):
+    """A run with maxima, clean pictures, and tags with regions."""
+    folder = tmp_path_factory.mktemp("clean")
+    dissect.run(generator, segmodels.load("planted"), [LAYER], 200, folder / "run.h5", maxima=True)
+    (folder / "real").mkdir()
+    edit = dissect.ablate(LAYER, garbage)
+    for seed in range(9000, 9200):
+        Image.fromarray(to_bytes(generator(generator.sample([seed]), edit)[0].numpy())).save(
+            folder / f"real/{seed}.png"
+        )
+    lines = ["seed,tag,region"]
+    for seed in range(60):
+        codes = generator.sample([seed])
+        region = (generator(codes) != generator(codes, edit)).any(1)[0].numpy()
+        name = f"{seed}.png" if region.any() else ""
+        if name:
+            Image.fromarray(region.astype(np.uint8) * 255).save(folder / name)
+        lines.append(f"{seed},{'broken' if name else 'fine'},{name}")
+    (folder / "tags.csv").write_text("\n".join(lines) + "\n")
+    return folder
+
+
+def rows_of(capsys, *arguments):
+    assert run(["artifacts", *map(str, arguments), "--json"]) == 0
+    return json.loads(capsys.readouterr().out)
+
+
+def test_regions_rank_the_garbage_first_and_the_ranking_is_kept(folder, garbage, capsys):
+    rows = rows_of(capsys, folder / "run.h5", "--tags", folder / "tags.csv", "--top", "5")
+    assert sorted(row["unit"] for row in rows[:2]) == garbage
+    assert {row["strategy"] for row in rows} == {"defect"}
+    (kept,) = [r for r in dissect.open(folder / "run.h5").effects.of("ranking") if r.strategy == "defect"]
+    assert kept.top(2) == [row["unit"] for row in rows[:2]]
+
+
+def test_tags_without_regions_rank_the_garbage_first(folder, garbage, tmp_path, capsys):
+    tags = (folder / "tags.csv").read_text().splitlines()
+    (tmp_path / "tags.csv").write_text("\n".join(line.rsplit(",", 1)[0] for line in tags))
+    rows = rows_of(capsys, "rank", folder / "run.h5", "--tags", tmp_path / "tags.csv")
+    assert sorted(row["unit"] for row in rows[:2]) == garbage
+    assert rows[0]["strategy"] == "tagged"
+
+
+def test_a_classifier_is_trained_and_finds_flaws(folder, tmp_path, capsys):
+    made = tmp_path / "classifier.safetensors"
+    assert run(["artifacts", "train", "planted:4", "--tags", str(folder / "tags.csv"), "--out", str(made)]) == 0
+    assert "area under the ROC curve" in capsys.readouterr().out
+    rows = rows_of(capsys, folder / "run.h5", "--classifier", made, "--samples", "30")
+    assert rows[0]["strategy"] == "defect"
+    assert all(0 <= row["score"] <= 1 for row in rows)
+
+
+def test_without_anything_rare_units_are_ranked(folder, capsys):
+    rows = rows_of(capsys, folder / "run.h5", "--top", "3")
+    assert rows[0]["strategy"] == "rare"
+
+
+def test_clean_takes_the_garbage_away_and_proves_it(folder, garbage, generator, capsys):
+    out = folder / "clean"
+    arguments = ["clean", folder / "run.h5", "--tags", folder / "tags.csv", "--reference", folder / "real",
+                 "--extractor", "pixels", "--samples", "150", "--most", "3", "--out", out]  # fmt: skip
+    assert run([str(a) for a in arguments]) == 0
+    captured = capsys.readouterr()
+    assert "2 units of layer2 taken away" in captured.out
+    numbers = {line.split(":")[0]: line for line in captured.out.splitlines() if ": frechet" in line}
+    assert set(numbers) == {f"{p}, {d}" for p in ("plain", "chosen") for d in ("before", "after", "random units")}
+    kernel = {name: float(line.split("kernel ")[1]) for name, line in numbers.items()}
+    assert kernel["chosen, after"] < kernel["chosen, before"] / 3
+    assert kernel["chosen, random units"] > kernel["chosen, before"] / 2
+    recipe = dissect.Recipe.load(out / "recipe.safetensors")
+    assert recipe.maker.fingerprint == generator.fingerprint
+    assert [list(edit.units) for edit in recipe] == [garbage]
+    page = (out / "index.html").read_text(encoding="utf-8")
+    assert page.count("data:image/jpeg") == 2
+    assert "random units" in page
+    assert 'src="http' not in page
+    (curve,) = dissect.open(folder / "run.h5").effects.of("curve")
+    assert curve.best == 2
+    assert run([str(a) for a in arguments]) == 0  # the folder is replaced
+
+
+def test_what_does_not_help_is_not_taken_away(folder, capsys):
+    """Against its own samples no unit can be spared."""
+    out = folder / "nothing"
+    arguments = ["clean", folder / "run.h5", "--tags", folder / "tags.csv", "--extractor", "pixels", "--samples", "40",
+                 "--most", "2", "--out", out]  # fmt: skip
+    assert run([str(a) for a in arguments]) == 0
+    captured = capsys.readouterr()
+    assert "nothing was taken away" in captured.err
+    assert not (out / "recipe.safetensors").exists()
+    assert "Nothing taken away" in (out / "index.html").read_text(encoding="utf-8")
+
+
+def test_given_units_need_no_ranking(folder, garbage, capsys):
+    units = ",".join(map(str, garbage))
+    arguments = ["clean", folder / "run.h5", "--units", units, "--reference", folder / "real", "--extractor", "pixels",
+                 "--samples", "20", "--out", folder / "given"]  # fmt: skip
+    assert run([str(a) for a in arguments]) == 0
+    assert "Given by name" in (folder / "given" / "index.html").read_text(encoding="utf-8")
+
+
+@pytest.mark.parametrize(
+    ("arguments", "words"),
+    [
+        (["--strategy", "best"], "expected rare, unlike, defect, tagged"),
+        (["--strategy", "tagged"], "needs --tags"),
+        (["--strategy", "defect"], "needs --tags with regions"),
+        (["--layer", "layer9"], "layer9"),
+        (["--tags", "none.csv"], "cannot be read"),
+        (["--classifier", "none.safetensors"], "no classifier"),
+    ],
+)
+def test_bad_input_is_one_line(folder, capsys, arguments, words):
+    for command in ("artifacts", "clean"):
+        assert (
+            run([command, str(folder / "run.h5"), *arguments, *(["--out", str(folder / "no")] * (command == "clean"))])
+            == 2
+        )
+        error = capsys.readouterr().err
+        assert words in error
+        assert "Traceback" not in error
+    assert not (folder / "no").exists()
+
+
+def test_a_folder_of_something_else_is_left_alone(folder, capsys):
+    assert run(["clean", str(folder / "run.h5"), "--units", "1", "--out", str(folder / "real")]) == 2
+    assert len(list((folder / "real").iterdir())) == 200
