@@ -212,7 +212,10 @@ def test_a_dose(run_file, planted, capsys):
     status, out, _ = call(capsys, *arguments)
     assert "area under the curve 0.250" in out
     assert len(dissect.open(run_file).effects.of("dose")) == 1
-    assert call(capsys, "dose", run_file, "--layer", "layer2", "--concept", shape, "--top", 2, "--samples", 10)[0] == 0
+    some = ["dose", run_file, "--layer", "layer2", "--concept", shape, "--samples", 10]
+    _, out, _ = call(capsys, *some, "--top", 2, "--steps", "2", "--json")
+    assert [row["units"] for row in json.loads(out)["rows"]] == [0, 2]
+    assert "--steps: expected a list" in call(capsys, *some, "--steps", "few")[2]
 
 
 def test_seeds_of_the_run_are_remarked(run_file, capsys):
