@@ -147,17 +147,17 @@ def _how(run: Run) -> dict[str, Any]:
     }
 
 
-def parse_units(text: str) -> list[int]:
-    """Return the units of a list like ``1,2,40``; ``A:B`` is A up to B - 1."""
+def parse_units(text: str, option: str = "--units") -> list[int]:
+    """Return the numbers of a list like ``1,2,40``; ``A:B`` is A up to B - 1."""
     units: list[int] = []
     try:
         for part in text.split(","):
             first, colon, last = part.partition(":")
             units += range(int(first), int(last)) if colon else [int(first)]
     except ValueError as error:
-        raise GanatomyError(f"--units: expected a list like 1,2,40 or A:B, got {text!r}") from error
+        raise GanatomyError(f"{option}: expected a list like 1,2,40 or A:B, got {text!r}") from error
     if not units or min(units) < 0:
-        raise GanatomyError(f"--units: expected units >= 0, got {text!r}")
+        raise GanatomyError(f"{option}: expected numbers >= 0, got {text!r}")
     return units
 
 

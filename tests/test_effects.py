@@ -179,6 +179,19 @@ def test_control_edits_keep_all_but_the_units(planted):
         control_edits(planted, given[:2], 1, {"layer1": np.zeros(3)})
 
 
+@pytest.mark.parametrize("places", [("layer1", "layer3"), ("layer3", "layer1"), ("layer2", "layer2")])
+def test_a_recipe_of_several_edits_is_the_whole_forward_pass(planted, reader, places):
+    painting = [units_of(planted, layer, "painting") for layer in places]
+    edits = [dissect.ablate(places[0], painting[0][:2]), dissect.insert(places[1], painting[1][2:4], [1.0, 0.5])]
+    found = dissect.effect(planted, reader, edits, SEEDS[:8], controls=1)
+    labels = reader(planted(planted.sample(SEEDS[:8]), edits=edits)).numpy()
+    assert np.array_equal(found.after, areas_of(labels))
+    control = control_edits(planted, edits, 1)[0]
+    beside = areas_of(reader(planted(planted.sample(SEEDS[:8]), edits=control)).numpy())
+    assert np.array_equal(found.control_after[0], beside.sum(0))
+    assert np.array_equal(found.control_square[0], ((beside - found.before) ** 2).sum(0))
+
+
 def test_neither_batches_nor_threads_nor_explicit_codes_change_anything(planted, reader):
     edits = [dissect.ablate("layer1", [1, 2]), dissect.ablate("layer3", [5], 0.5)]
     one = dissect.effect(planted, reader, edits, SEEDS[:14], controls=2, batch=5)

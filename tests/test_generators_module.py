@@ -7,7 +7,7 @@ import sys
 import numpy as np
 import pytest
 import torch
-from networks import Tangled
+from networks import Tangled, chain
 from torch import nn
 
 import dissect
@@ -509,3 +509,73 @@ def test_models_of_pictures_refuse_what_makes_no_sense(arguments, words):
     with pytest.raises(GanatomyError, match=words) as caught:
         dissect.load(looker(), **arguments)
     assert "\n" not in str(caught.value)
+
+
+def test_a_plain_chain_is_a_stage_for_each_of_its_modules():
+    network = chain()
+    generator = dissect.load(network, z_dim=5)
+    assert [(layer.name, layer.stage) for layer in generator.layers] == [
+        ("0", 0), ("1", 1), ("2.0", 2), ("2.1", 2), ("2", 2), ("3", 3), ("4.0", 4), ("4.1", 4), ("4", 4),
+    ]  # fmt: skip
+    codes = generator.sample(range(3))
+    with torch.no_grad():
+        assert torch.equal(generator(codes), network(codes.z[:, :, None, None].clone()))
+    ran = []
+    hooks = [child.register_forward_hook(lambda *_, i=i: ran.append(i)) for i, child in enumerate(network)]
+    capture = generator.capture(codes, ["1", "2.0"])
+    ran.clear()
+    generator.resume(capture, "1")
+    assert ran == [2, 3, 4], "what comes before the layer does not run again"
+    ran.clear()
+    generator.resume(capture, "2.0")
+    assert ran == [2, 3, 4]
+    for hook in hooks:
+        hook.remove()
+
+
+class OwnForward(nn.Sequential):
+    def forward(self, x):
+        return super().forward(x) * 0.5
+
+
+class Twin(nn.Module):
+    def forward(self, x):
+        return x, x
+
+
+class Untwin(nn.Module):
+    def forward(self, pair):
+        return pair[0]
+
+
+def convs():
+    return [nn.ConvTranspose2d(5, 6, 4), nn.Conv2d(6, 3, 1)]
+
+
+def shared():
+    act = nn.ReLU()
+    return nn.Sequential(nn.ConvTranspose2d(5, 6, 4), act, nn.Conv2d(6, 3, 1), nn.Sequential(act, nn.Tanh()))
+
+
+@pytest.mark.parametrize(
+    "make",
+    [
+        lambda: OwnForward(*convs()),
+        lambda: nn.Sequential(convs()[0], Twin(), Untwin(), convs()[1]),
+        shared,
+        lambda: nn.Sequential(nn.Sequential(*convs())),
+        lambda: nn.ModuleDict({"net": nn.Sequential(*convs())})["net"].requires_grad_(),
+    ],
+    ids=["own forward", "tuples between", "shared modules", "one module", "none of these"],
+)
+def test_what_cutting_could_change_stays_one_stage(make, request):
+    network = make()
+    generator = dissect.load(network, z_dim=5)
+    cut = "none" in request.node.callspec.id
+    assert (len(generator.stages) > 1) == cut
+    codes = generator.sample(range(2))
+    with torch.no_grad():
+        assert torch.equal(generator(codes), network(codes.z[:, :, None, None]))
+    for layer in generator.layers:
+        capture = generator.capture(codes, layer.name)
+        assert torch.equal(generator.resume(capture, layer.name), capture.images)

@@ -82,18 +82,21 @@ def effect(
         if len(questions) > 1:
             raise GanatomyError("--save-recipe: expected one concept, since each has a recipe of its own")
         Recipe(questions[0].recipe, setting.generator).save(save_recipe)
-    effects = []
-    for number, question in enumerate(questions, 1):
-        of = f" {number}/{len(questions)}" if len(questions) > 1 else ""
-        with progress(f"editing{of} {question.aim or ''}".strip()) as update:
-            made = dissect.effect(
-                setting.generator, setting.segmenter, question.recipe, setting.seeds, concept=question.aim,
-                controls=controls, constants=question.constants, batch=batch, progress=update, **setting.how,
-            )  # fmt: skip
-        effects.append(made)
-    _show(setting, effects, as_json, as_csv)
-    for made in effects:
-        add(setting.run, made)
+    effects: list[Effect] = []
+    try:
+        for number, question in enumerate(questions, 1):
+            of = f" {number}/{len(questions)}" if len(questions) > 1 else ""
+            with progress(f"editing{of} {question.aim or ''}".strip()) as update:
+                made = dissect.effect(
+                    setting.generator, setting.segmenter, question.recipe, setting.seeds, concept=question.aim,
+                    controls=controls, constants=question.constants, batch=batch, progress=update, **setting.how,
+                )  # fmt: skip
+            effects.append(made)
+    finally:  # what is finished is shown and kept, whatever became of the next one
+        if effects:
+            _show(setting, effects, as_json, as_csv)
+        for made in effects:
+            add(setting.run, made)
     if pictures is not None:
         codes = setting.generator.sample(list(setting.seeds)[:SHOWN], **setting.how)
         edited = [("without", q.recipe) if q.aim is None else (q.aim, q.recipe) for q in questions]
@@ -159,7 +162,8 @@ def _title(made: Effect) -> str:
     edits = made.facts["recipe"]["edits"]
     told = []
     for edit in edits:
-        told.append(f"{len(edit['units'])} units of {edit['layer']} to {edit['put']}")
+        count = len(edit["units"])
+        told.append(f"{count} unit{'s' if count > 1 else ''} of {edit['layer']} to {edit['put']}")
     head = f"{made.aim}: " if made.aim else ""
     if np.array_equal(made.before, made.after):
         return f"{head}{'; '.join(told)}: nothing changed in any image"

@@ -76,6 +76,9 @@ def dose(
     concept: Annotated[str, typer.Option(help="Whose area.")] = "",
     top: Annotated[int, typer.Option(help="How many units, the best for the concept first.")] = TOP,
     units: Annotated[str | None, typer.Option(help="Other units, in this order: 5,1,9.")] = None,
+    steps: Annotated[
+        str | None, typer.Option(help="Numbers of units to look at, 5,20,80; default: about a dozen.")
+    ] = None,
     orders: Annotated[int, typer.Option(help="How many random orders to compare with.")] = 3,
     to: To = "zero",
     samples: Annotated[int, typer.Option("--samples", help="How many images, of the seeds after the run's.")] = 50,
@@ -98,7 +101,8 @@ def dose(
     with progress(f"ablating for {concept}") as update:
         made = dissect.dose(
             setting.generator, setting.segmenter, place, order, concept, setting.seeds, random=orders,
-            to=_instead(setting.run, place, to), batch=batch, progress=update, **setting.how,
+            to=_instead(setting.run, place, to), steps=parse_units(steps, "--steps") if steps else None, batch=batch,
+            progress=update, **setting.how,
         )  # fmt: skip
     key = add(setting.run, made)
     best, others = float(made.auc[0]), made.auc[1:].tolist()

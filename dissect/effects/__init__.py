@@ -15,7 +15,8 @@ that people read, ``from_stored(header, arrays)`` brings one back. All other num
 """
 
 from .dose import Dose, dose
-from .effect import Effect, Leakage, effect, leakage
+from .effect import Effect, effect
+from .leakage import Leakage, leakage
 from .stored import Result, Results, add, read
 from .sweep import Sweep, sweep
 

@@ -26,7 +26,7 @@ if TYPE_CHECKING:
     from ..results import Run
 
 HEADER = "header"  # the dataset that holds it: bytes of JSON, so that it has a checksum and may be long
-HOW = "how"  # the part of a header that does not say what was asked, but how it was done
+HOW = ("how", "versions")  # parts of a header that do not say what was asked, but how it was done
 DIGITS = 16
 
 
@@ -59,7 +59,7 @@ def effects_path(run_path: Path) -> Path:
 
 def key_of(result: Result) -> str:
     """Return under what name a result is kept: its kind and a hash of what determined it, not of how it was done."""
-    asked = {name: value for name, value in result.header().items() if name != HOW}
+    asked = {name: value for name, value in result.header().items() if name not in HOW}
     digest = hashlib.sha256(json.dumps(asked, sort_keys=True).encode()).hexdigest()
     return f"{result.kind}-{digest[:DIGITS]}"
 
