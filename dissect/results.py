@@ -167,6 +167,11 @@ class LayerResult:
         """Index of the concept that may be called the unit's, [U], else 0."""
         return self.labels_at()
 
+    @property
+    def chance_label(self) -> NDArray[np.intp]:
+        """What the same rule calls each unit by chance, [U], else 0: see :func:`agreement.exchanged`."""
+        return self._derived["chance_label"]
+
     def labels_at(self, floor: float = agreement.FLOOR, alpha: float = agreement.ALPHA) -> NDArray[np.intp]:
         """Return :attr:`label` for another IoU floor or another error rate."""
         return agreement.labels(self._heldout, self.run.judged, floor, alpha)
