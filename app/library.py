@@ -11,6 +11,7 @@ from functools import cached_property, lru_cache
 from pathlib import Path
 
 from dissect import Run
+from dissect.derived import TableCache
 from segmodels import GanatomyError
 from segmodels.errors import unknown_name
 
@@ -57,8 +58,16 @@ class OpenRun:
         self.stamp = _stamp(path)
         self.run = Run(path)
         self._layers: dict[str, LayerProfile] = {}
+        self._kept, self._ready = TableCache(path, self.run.id), False
         self.unit = lru_cache(maxsize=PROFILES_KEPT)(self._unit)
         self._lock = threading.Lock()
+
+    @property
+    def ready(self) -> bool:
+        """Whether its numbers can be read at once: they are in memory, or in the cache beside the file."""
+        if not self._ready:
+            self._ready = len(self._layers) == len(self.run.layers) or self._kept.holds(self.run.layers)
+        return self._ready
 
     @property
     def title(self) -> str:

@@ -115,7 +115,7 @@ def register(server: Flask, context: Context) -> None:
 
 
 def _live(context: Context, slug: str, layer: str, unit: int) -> dict[str, object]:
-    opened, given = context.library.get(slug), request.args
+    opened, given = context.opened(slug), request.args
     seeds = parse_seeds(given.get("seeds", "0:6"))
     without, level = given.get("without", 1.0, float), given.get("level", -1, int)
     activation = opened.unit(layer, unit).activation

@@ -25,7 +25,7 @@ from flask import Flask, Response, abort, request
 
 from segmodels import GanatomyError
 
-from .context import Context, link
+from .context import Context, NotYet, link
 from .drawings import activation_histogram, concept_bars
 from .library import OpenRun
 from .masks import above, jpeg, spotlight, strip, thumbnail
@@ -53,22 +53,22 @@ def register(server: Flask, context: Context) -> None:
     @server.get("/thumb/<slug>/<path:layer>/<int:unit>.jpg")
     @_told
     def thumb(slug: str, layer: str, unit: int) -> Response:
-        return _kept(thumbs(context.library.get(slug), layer, unit), JPEG)
+        return _kept(thumbs(context.opened(slug), layer, unit), JPEG)
 
     @server.get("/tops/<slug>/<path:layer>/<int:unit>/<int:level>.jpg")
     @_told
     def tops(slug: str, layer: str, unit: int, level: int) -> Response:
-        return _kept(tops_strip(context.library.get(slug), layer, unit, level), JPEG)
+        return _kept(tops_strip(context.opened(slug), layer, unit, level), JPEG)
 
     @server.get("/bands/<slug>/<path:layer>/<int:unit>/<int:level>.jpg")
     @_told
     def bands(slug: str, layer: str, unit: int, level: int) -> Response:
-        return _kept(bands_strip(context.library.get(slug), layer, unit, level), JPEG)
+        return _kept(bands_strip(context.opened(slug), layer, unit, level), JPEG)
 
     @server.get("/drawing/<slug>/<path:layer>/<int:unit>/<kind>.<form>")
     @_told
     def drawing(slug: str, layer: str, unit: int, kind: str, form: str) -> Response:
-        markup = draw(context.library.get(slug), layer, unit, kind, request.args.get("level", type=int))
+        markup = draw(context.opened(slug), layer, unit, kind, request.args.get("level", type=int))
         if form == "svg" and "bare" in request.args:
             return _kept(markup.encode(), SVG)
         if form not in ("svg", "pdf"):
@@ -80,7 +80,7 @@ def register(server: Flask, context: Context) -> None:
     @server.get("/units/<slug>.csv")
     @_told
     def table(slug: str) -> Response:
-        rows = context.library.get(slug).run.table()
+        rows = context.opened(slug).run.table()
         text = io.StringIO()
         writer = csv.DictWriter(text, list(rows[0]), lineterminator="\n")
         writer.writeheader()
@@ -154,14 +154,15 @@ def at_level(activation: Activation, level: int | None) -> Activation:
 
 
 def _told(view: Callable[..., Response]) -> Callable[..., Response]:
-    """Turn wrong input into one line and status 404."""
+    """Turn wrong input into one line and status 404, and what cannot be shown yet into 503."""
 
     @wraps(view)
     def told(**arguments: Any) -> Response:
         try:
             return view(**arguments)
         except GanatomyError as error:
-            return Response(" ".join(str(error).split()) + "\n", 404, mimetype="text/plain")
+            text, waits = " ".join(str(error).split()) + "\n", isinstance(error, NotYet)
+            return Response(text, 503 if waits else 404, {"Retry-After": "1"} if waits else {}, mimetype="text/plain")
 
     return told
 

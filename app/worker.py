@@ -120,7 +120,7 @@ class Desk:
 class Worker:
     """The thread, its queue and its requests. All methods may be called from any thread."""
 
-    def __init__(self) -> None:
+    def __init__(self, name: str = "ganatomy-worker") -> None:
         self._lock = threading.Lock()
         self._wake = threading.Condition(self._lock)
         self._jobs: OrderedDict[int, _Job] = OrderedDict()
@@ -130,7 +130,7 @@ class Worker:
         self._last_id = 0
         self._closing = False
         # A daemon, since a process that is told to end must not wait for a dissection; close() waits for a clean end.
-        self._thread = threading.Thread(target=self._run, name="ganatomy-worker", daemon=True)
+        self._thread = threading.Thread(target=self._run, name=name, daemon=True)
         self._thread.start()
 
     # -- jobs ----------------------------------------------------------------------------------------------

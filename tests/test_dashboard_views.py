@@ -16,17 +16,19 @@ from plotly.utils import PlotlyJSONEncoder
 import dissect
 import segmodels
 from app import cli, server
+from app.at_levels import at_levels
 from app.comparing import MAXIMA, PROFILES, changes, likeness, pairs
-from app.context import Address, Context, link
+from app.context import Address, link
 from app.drawings import short
 from app.facts import percent
 from app.library import Library
 from app.masks import DIM, FOG
 from app.pages import compare
-from app.pages.unit import iou_at_levels
 from app.pages.units import filters, rows
 from app.safety import guard
 from app.views import draw, tops_strip
+from dissect import agreement
+from dissect.levels import coarse_indices
 from dissect.pictures import decode
 from dissect.resample import resample
 from segmodels import GanatomyError
@@ -45,10 +47,17 @@ def opened(library):
 
 
 @pytest.fixture(scope="session")
-def web(library):
-    context = server.context_of(library)
-    yield server.build(context, guard("127.0.0.1")).server.test_client()
-    context.engine.close()
+def context(library):
+    made = server.context_of(library)
+    for run in library.runs:
+        assert run.layers  # which computes their tables
+    yield made
+    made.engine.close()
+
+
+@pytest.fixture(scope="session")
+def web(context):
+    return server.build(context, guard("127.0.0.1")).server.test_client()
 
 
 # -- pictures ------------------------------------------------------------------------------------------------------
@@ -146,15 +155,32 @@ def test_the_table_of_units_is_the_runs(opened, web):
 # -- numbers -------------------------------------------------------------------------------------------------------
 
 
-def test_iou_at_a_level_is_that_of_the_results(opened):
+def test_numbers_at_a_level_are_those_of_the_counts(opened):
     for layer in opened.layers:
+        counts = opened.run.layer(layer.name)
+        chance = agreement.tally(counts.chance_counts.sum(0), opened.run.first_plane)
+        coarse = coarse_indices(48).tolist()
         for unit in layer.ranking()[:3]:
             profile = opened.unit(layer.name, unit)
-            got = iou_at_levels(opened, profile)
+            got = at_levels(opened, profile)
             chosen = [c.index for c in profile.candidates]
             for level in (0, 17, 47):
-                expected = opened.run.layer(layer.name).iou_at(level=level)[unit, chosen]
-                np.testing.assert_array_equal(got[level], expected)
+                np.testing.assert_array_equal(got.iou[level], counts.iou_at(level=level)[unit, chosen])
+                both, on = chance.both[unit, level, chosen], chance.on[unit, level]
+                np.testing.assert_array_equal(got.chance[level], both / (on + chance.area[unit, chosen] - both))
+            blocks = [
+                opened.run.reader.read(f"layers/{layer.name}/{name}")[:, [unit]]
+                for name in ("block_counts", "chance_block_counts")
+            ]
+            error = agreement.error_at_levels(*blocks, opened.run.first_plane)[0][:, chosen]
+            for level in range(48):
+                nearest = min(range(8), key=lambda q: (abs(coarse[q] - level), q))
+                np.testing.assert_array_equal(got.error[level], error[nearest])
+            # A coarse level's IoU is that of the same blocks: the error belongs to what stands beside it.
+            merged = agreement.tally(blocks[0].sum(0), opened.run.first_plane)
+            q = 5
+            same = agreement.iou(merged.both[0, q, chosen], merged.on[0, q], merged.area[0, chosen])
+            np.testing.assert_array_equal(got.iou[coarse[q]], same)
 
 
 def test_rows_of_the_grid_are_the_runs_numbers(opened):
@@ -197,19 +223,19 @@ def test_names_survive_an_address(name):
         ("/run", "expected a run"), ("/unit/planted/layer1/64", "units 0..63, got 64"), ("/x", "no page 'x'"),
     ],
 )  # fmt: skip
-def test_an_address_that_is_none_says_what_was_expected(path, words, library, caplog):
-    body = server._body(Context(library, None), Address.of(path, ""))
+def test_an_address_that_is_none_says_what_was_expected(path, words, context, caplog):
+    body = server._body(context, Address.of(path, ""))
     assert words in json.dumps(body.to_plotly_json(), default=lambda part: part.to_plotly_json())
     assert not caplog.records, "a mistyped address is no bug"
 
 
 @pytest.mark.parametrize("error", [ValueError("a bug"), IndexError("a bug"), KeyError("a bug")])
-def test_a_bug_in_a_page_is_called_one(error, library, monkeypatch, caplog):
+def test_a_bug_in_a_page_is_called_one(error, context, monkeypatch, caplog):
     def broken(*_):
         raise error
 
     monkeypatch.setattr("app.pages.run.layout", broken)
-    body = server._body(Context(library, None), Address.of("/run/planted", ""))
+    body = server._body(context, Address.of("/run/planted", ""))
     text = json.dumps(body.to_plotly_json(), default=lambda part: part.to_plotly_json())
     assert "went wrong inside" in text
     assert "a bug" not in text
@@ -242,7 +268,9 @@ def test_the_same_weights_on_other_seeds_match_by_profile(library):
 
 def test_units_of_one_number_are_paired_unasked_only_for_the_same_weights(planted_file, second_file, tmp_path):  # noqa: F811
     dissect.run(dissect.load("planted:1"), segmodels.load("planted"), ["layer1"], samples=20, out=tmp_path / "other.h5")
-    context = Context(Library([planted_file, second_file, tmp_path / "other.h5"]), None)
+    context = server.context_of(Library([planted_file, second_file, tmp_path / "other.h5"]))
+    for run in context.library.runs:
+        assert run.layers
 
     def chosen(query):
         body = json.dumps(compare.layout(context, Address.of("/compare/planted", query)), cls=PlotlyJSONEncoder)
@@ -253,6 +281,7 @@ def test_units_of_one_number_are_paired_unasked_only_for_the_same_weights(plante
     assert chosen("?with=other") == ("r", ["index", "r"]), "it can be, as for an edited generator, but is not assumed"
     assert chosen("?with=other&by=index") == ("index", ["index", "r"])
     assert chosen("?with=planted&layer2=layer3") == ("r", ["r"])
+    context.engine.close()
 
 
 def parts_of(tree):

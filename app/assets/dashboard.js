@@ -203,6 +203,8 @@ window.dash_clientside = Object.assign({}, window.dash_clientside, {
       return none();
     },
 
+    again: (done, times) => (done ? (times || 0) + 1 : none()),  // the page that was waited for can be shown
+
     go(href) {
       if (href) ganatomy.visit(href);
       return none();
@@ -229,8 +231,8 @@ window.dash_clientside = Object.assign({}, window.dash_clientside, {
       document.querySelectorAll("[data-follows]").forEach((link) => {
         link.href = `${link.pathname}?level=${level}`;
       });
-      document.querySelectorAll("[data-iou]").forEach((cell) => {
-        cell.textContent = data.iou[level][Number(cell.dataset.iou)];
+      document.querySelectorAll("[data-at]").forEach((cell) => {
+        cell.textContent = data.at[cell.dataset.at][level][Number(cell.dataset.row)];
       });
       const query = new URLSearchParams(location.search);
       if (level === data.threshold) query.delete("level");

@@ -30,7 +30,7 @@ ROW = 54
 
 def layout(context: Context, address: Address) -> Component:
     """Return the page of ``/compare/<run>?layer=&with=&layer2=&by=``."""
-    a = context.library.get(address.part(0, "a run"))
+    a = context.opened(address.part(0, "a run"))
     query = address.query
     b = _other(context, a, query.get("with"))
     layer = query.get("layer") or a.run.layers[0]
@@ -73,7 +73,7 @@ def register(app: Dash, context: Context) -> None:
 def _other(context: Context, a: OpenRun, asked: str | None) -> OpenRun:
     """Return the run to compare with: the asked one, else the next, else the same."""
     if asked:
-        return context.library.get(asked)
+        return context.opened(asked)
     runs = context.library.runs
     others = [run for run in runs if run.slug != a.slug]
     return next((run for run in others if same_weights(run.run, a.run)), others[0] if others else a)

@@ -28,7 +28,7 @@ EXACT = ("layer", "concept", "labelled")  # filters that have a word of their ow
 
 def layout(context: Context, address: Address) -> Component:
     """Return the grid of ``/units/<run>``; the query says what is shown, and in which order."""
-    opened = context.library.get(address.part(0, "a run"))
+    opened = context.opened(address.part(0, "a run"))
     model = filters(address.query)
     return page(
         html.Div(_controls(opened, address.query), className="filters card"),
