@@ -5,6 +5,7 @@
 ``/thumb/RUN/LAYER/UNIT.jpg``                     a unit's first top samples, bright where it is on
 ``/tops/RUN/LAYER/UNIT/LEVEL.jpg``                its top samples side by side, bright above one of its levels
 ``/bands/RUN/LAYER/UNIT/LEVEL.jpg``               its examples over the whole range, the same way
+``….png``                                         either as a file: rows of tiles, ``?whole`` without the brightness
 ``/drawing/RUN/LAYER/UNIT/KIND.FORM``             "histogram" or "bars" as svg (``?bare`` for the page) or pdf
 ``/units/RUN.csv``                                all units as a table
 ``POST /pdf``                                     a figure's SVG, as the browser draws it, as PDF
@@ -28,14 +29,15 @@ from segmodels import GanatomyError
 from .context import Context, NotYet, link
 from .drawings import activation_histogram, concept_bars
 from .library import OpenRun
-from .masks import above, jpeg, spotlight, strip, thumbnail
+from .masks import Bytes, above, jpeg, png, sheet, spotlight, strip, thumbnail
 from .pdf import pdf_of_svg, standalone
-from .profiles import Activation
+from .profiles import Activation, Examples
 from .report import SMALL_HEIGHT, SMALL_TILES
 
 PICTURES_KEPT = 4096  # encoded ones, 10 kB each
 DAY = 86400
-SVG, PDF, JPEG = "image/svg+xml", "application/pdf", "image/jpeg"
+SVG, PDF, JPEG, PNG = "image/svg+xml", "application/pdf", "image/jpeg", "image/png"
+TILES_A_ROW = 6  # of top samples, on the page and in the file
 
 
 def register(server: Flask, context: Context) -> None:
@@ -43,7 +45,7 @@ def register(server: Flask, context: Context) -> None:
     thumbs = lru_cache(maxsize=PICTURES_KEPT)(_thumb)
 
     @server.get("/sample/<slug>/<int:seed>.jpg")
-    @_told
+    @told
     def sample(slug: str, seed: int) -> Response:
         pictures = context.library.get(slug).encoded
         if seed not in pictures:
@@ -51,22 +53,23 @@ def register(server: Flask, context: Context) -> None:
         return _kept(pictures[seed], JPEG)
 
     @server.get("/thumb/<slug>/<path:layer>/<int:unit>.jpg")
-    @_told
+    @told
     def thumb(slug: str, layer: str, unit: int) -> Response:
         return _kept(thumbs(context.opened(slug), layer, unit), JPEG)
 
-    @server.get("/tops/<slug>/<path:layer>/<int:unit>/<int:level>.jpg")
-    @_told
-    def tops(slug: str, layer: str, unit: int, level: int) -> Response:
-        return _kept(tops_strip(context.opened(slug), layer, unit, level), JPEG)
+    @server.get("/<any(tops, bands):kind>/<slug>/<path:layer>/<int:unit>/<int:level>.jpg")
+    @told
+    def strips(kind: str, slug: str, layer: str, unit: int, level: int) -> Response:
+        return _kept(STRIPS[kind](context.opened(slug), layer, unit, level), JPEG)
 
-    @server.get("/bands/<slug>/<path:layer>/<int:unit>/<int:level>.jpg")
-    @_told
-    def bands(slug: str, layer: str, unit: int, level: int) -> Response:
-        return _kept(bands_strip(context.opened(slug), layer, unit, level), JPEG)
+    @server.get("/<any(tops, bands):kind>/<slug>/<path:layer>/<int:unit>/<int:level>.png")
+    @told
+    def sheets(kind: str, slug: str, layer: str, unit: int, level: int) -> Response:
+        data = picture_file(context.opened(slug), kind, layer, unit, None if "whole" in request.args else level)
+        return file(data, PNG, f"{slug}-{layer}-{unit}-{kind}.png")
 
     @server.get("/drawing/<slug>/<path:layer>/<int:unit>/<kind>.<form>")
-    @_told
+    @told
     def drawing(slug: str, layer: str, unit: int, kind: str, form: str) -> Response:
         markup = draw(context.opened(slug), layer, unit, kind, request.args.get("level", type=int))
         if form == "svg" and "bare" in request.args:
@@ -75,22 +78,22 @@ def register(server: Flask, context: Context) -> None:
             abort(404)
         alone = standalone(markup)
         name = f"{slug}-{layer}-{unit}-{kind}.{form}"
-        return _file(alone.encode() if form == "svg" else pdf_of_svg(alone), SVG if form == "svg" else PDF, name)
+        return file(alone.encode() if form == "svg" else pdf_of_svg(alone), SVG if form == "svg" else PDF, name)
 
     @server.get("/units/<slug>.csv")
-    @_told
+    @told
     def table(slug: str) -> Response:
         rows = context.opened(slug).run.table()
         text = io.StringIO()
         writer = csv.DictWriter(text, list(rows[0]), lineterminator="\n")
         writer.writeheader()
         writer.writerows(rows)
-        return _file(text.getvalue().encode(), "text/csv", f"{slug}-units.csv")
+        return file(text.getvalue().encode(), "text/csv", f"{slug}-units.csv")
 
     @server.post("/pdf")
-    @_told
+    @told
     def pdf() -> Response:
-        return _file(pdf_of_svg(request.get_data(as_text=True)), PDF, "figure.pdf")
+        return file(pdf_of_svg(request.get_data(as_text=True)), PDF, "figure.pdf")
 
 
 def picture(opened: OpenRun, kind: str, *parts: object, form: str = ".jpg") -> str:
@@ -98,27 +101,48 @@ def picture(opened: OpenRun, kind: str, *parts: object, form: str = ".jpg") -> s
     return link(kind, opened.slug, *parts[:-1], f"{parts[-1]}{form}", v=opened.run.id)
 
 
-def bands_strip(opened: OpenRun, layer: str, unit: int, level: int) -> bytes:
-    """Return a unit's examples of all bands side by side, the highest band first, as :func:`tops_strip`, JPEG."""
-    examples = opened.unit(layer, unit).examples
-    if examples is None:
-        raise GanatomyError(f"{opened.slug} keeps no examples of bands")
-    return _strip(opened, layer, unit, level, examples.seeds, examples.maps)
-
-
 def tops_strip(opened: OpenRun, layer: str, unit: int, level: int) -> bytes:
     """Return a unit's top samples side by side, bright where its activation exceeds its ``level``-th level, JPEG."""
     tops = opened.unit(layer, unit).tops
-    return _strip(opened, layer, unit, level, tops.seeds, tops.maps)
+    return jpeg(strip(_tiles(opened, layer, unit, level, tops.seeds, tops.maps)))
 
 
-def _strip(opened: OpenRun, layer: str, unit: int, level: int, seeds: np.ndarray, maps: np.ndarray) -> bytes:
+def bands_strip(opened: OpenRun, layer: str, unit: int, level: int) -> bytes:
+    """Return a unit's examples of all bands side by side, the highest band first, as :func:`tops_strip`, JPEG."""
+    examples = _examples(opened, layer, unit)
+    return jpeg(strip(_tiles(opened, layer, unit, level, examples.seeds, examples.maps)))
+
+
+STRIPS = {"tops": tops_strip, "bands": bands_strip}
+
+
+def picture_file(opened: OpenRun, kind: str, layer: str, unit: int, level: int | None) -> bytes:
+    """Return a unit's "tops" or "bands" as a PNG, rows as on its page; without a level, as they are."""
+    if kind == "tops":
+        tops = opened.unit(layer, unit).tops
+        seeds, maps, places = tops.seeds, tops.maps, np.arange(len(tops.seeds))
+        rows = [places[start : start + TILES_A_ROW] for start in range(0, len(places), TILES_A_ROW)]
+    else:
+        examples = _examples(opened, layer, unit)
+        seeds, maps, rows = examples.seeds, examples.maps, [np.array(p, int) for *_, p in examples.by_band()]
+    tiles = opened.pictures.tiles(seeds) if level is None else _tiles(opened, layer, unit, level, seeds, maps)
+    return png(sheet([tiles[row] for row in rows]))
+
+
+def _examples(opened: OpenRun, layer: str, unit: int) -> Examples:
+    examples = opened.unit(layer, unit).examples
+    if examples is None:
+        raise GanatomyError(f"{opened.slug} keeps no examples of bands")
+    return examples
+
+
+def _tiles(opened: OpenRun, layer: str, unit: int, level: int, seeds: np.ndarray, maps: np.ndarray) -> Bytes:
     levels = opened.unit(layer, unit).activation.levels
     if not 0 <= level < len(levels):
         raise GanatomyError(f"expected a level between 0 and {len(levels) - 1}, got {level}")
     pictures = opened.pictures
     masks = above(maps, float(levels[level]), pictures.height, pictures.width)
-    return jpeg(strip(spotlight(pictures.tiles(seeds), masks)))
+    return spotlight(pictures.tiles(seeds), masks)
 
 
 def _thumb(opened: OpenRun, layer: str, unit: int) -> bytes:
@@ -153,7 +177,7 @@ def at_level(activation: Activation, level: int | None) -> Activation:
     return replace(activation, threshold=float(activation.levels[level]), share_on=float(activation.exceedance[level]))
 
 
-def _told(view: Callable[..., Response]) -> Callable[..., Response]:
+def told(view: Callable[..., Response]) -> Callable[..., Response]:
     """Turn wrong input into one line and status 404, and what cannot be shown yet into 503."""
 
     @wraps(view)
@@ -174,7 +198,7 @@ def _kept(data: bytes, kind: str) -> Response:
     return answer
 
 
-def _file(data: bytes, kind: str, name: str) -> Response:
+def file(data: bytes, kind: str, name: str) -> Response:
     """Return what is to be saved."""
     answer = Response(data, mimetype=kind)
     answer.headers.set("Content-Disposition", "attachment", filename=name.replace("/", "-"))

@@ -2,6 +2,7 @@
 
 import base64
 import functools
+import io
 import json
 import shutil
 import threading
@@ -13,6 +14,7 @@ import numpy as np
 import pytest
 from dashboard import LAYERS, chromium, planted_file, serving, visitors  # noqa: F401
 from helpers import differing
+from PIL import Image
 
 import app.library
 import app.orders
@@ -308,6 +310,34 @@ def test_with_and_without_a_unit(home, visitors):  # noqa: F811
     page.wait_for_selector("#live-says:has-text('expected seeds such as')")
     page.fill("#live-seeds", "0:6")
     until(lambda: not page.inner_text("#live-says") and shown(page, "before") == expected(unit, range(6), 0, "before"))
+
+
+def test_what_is_shown_is_saved(home, visitors):  # noqa: F811
+    folder, address = home
+    unit, level = changing_unit(), 30
+    page = go(visitors(address), f"/unit/faces/{LAYER}/{unit}?seeds=3,40&without=0.4&level={level}")
+    page.wait_for_selector("#live-where[src^=data]")
+    threshold = dissect.open(folder / "faces.h5").layer(LAYER).levels[unit, level]
+    saved = {}
+    for place in ("#live-png", "a.export[href*='/tops/']", "a.export[href*='/bands/']"):
+        with page.expect_download() as download:
+            page.click(place)
+        saved[download.value.suggested_filename] = np.asarray(Image.open(download.value.path())).astype(float)
+    live, tops, bands = (f"faces-{LAYER}-{unit}-{name}.png" for name in ("seeds-3-40", "tops", "bands"))
+    assert set(saved) == {live, tops, bands}
+    side = 192
+    assert saved[live].shape == (4 * side + 3 * 6, 2 * side, 3)
+    for row, name in enumerate(("before", "after", "difference", "where")):
+        jpeg = Image.open(io.BytesIO(expected(unit, [3, 40], 0.4, name, threshold)))
+        shown_row = np.asarray(jpeg.resize((2 * side, side), Image.Resampling.BICUBIC)).astype(float)
+        top = row * (side + 6)
+        assert np.abs(saved[live][top : top + side] - shown_row).mean() < 4
+    at_level = Image.open(io.BytesIO(page.request.get(f"{address}/tops/faces/{LAYER}/{unit}/{level}.jpg").body()))
+    assert np.abs(saved[tops][:128] - np.asarray(at_level.crop((0, 0, 768, 128)))).mean() < 6
+    page.check("#unit-whole")
+    with page.expect_download() as download:
+        page.click("a.export[href*='/tops/']")
+    assert np.abs(np.asarray(Image.open(download.value.path())) - saved[tops]).mean() > 10
 
 
 def test_rapid_moves_end_on_the_last_value_while_a_job_runs(home, visitors, monkeypatch):  # noqa: F811

@@ -1,9 +1,12 @@
 """What the dashboard serves by address, and the files it may meet, without a browser."""
 
+import base64
 import csv
 import io
 import json
 import shutil
+import zlib
+from pathlib import Path
 from urllib.parse import quote
 
 import h5py
@@ -15,7 +18,7 @@ from plotly.utils import PlotlyJSONEncoder
 
 import dissect
 import segmodels
-from app import cli, server
+from app import cli, pdf, server
 from app.at_levels import at_levels
 from app.comparing import MAXIMA, PROFILES, changes, likeness, pairs
 from app.context import Address, link
@@ -25,6 +28,7 @@ from app.library import Library
 from app.masks import DIM, FOG
 from app.pages import compare
 from app.pages.units import filters, rows
+from app.pdf import pdf_of_svg
 from app.safety import guard
 from app.views import draw, tops_strip
 from dissect import agreement
@@ -100,6 +104,32 @@ def test_samples_are_bright_where_the_unit_is_on(level, kind, samples, opened, w
     assert checked >= len(tops)
 
 
+@pytest.mark.parametrize(("kind", "rows", "columns"), [("tops", 2, 6), ("bands", 5, 3)])
+def test_pictures_are_saved_without_loss_in_the_rows_of_the_page(kind, rows, columns, opened, web):
+    unit, size = opened.layer("layer1").ranking()[0], 128
+    at = link(kind, "planted", "layer1", unit)
+    answer = web.get(f"{at}/20.png", headers=HOST)
+    assert answer.mimetype == "image/png"
+    assert f"planted-layer1-{unit}-{kind}.png" in answer.headers["Content-Disposition"]
+    got, whole = (
+        np.asarray(Image.open(io.BytesIO(data))).astype(float)
+        for data in (answer.data, web.get(f"{at}/20.png?whole=1", headers=HOST).data)
+    )
+    assert got.shape == whole.shape == (rows * size, columns * size, 3)
+    strip = np.asarray(Image.open(io.BytesIO(web.get(f"{at}/20.jpg", headers=HOST).data))).astype(float)
+    samples = top_samples if kind == "tops" else examples_of_bands
+    pictures = dict(opened.run.thumbnails())
+    found = list(samples(opened.run.layer("layer1"), unit))
+    assert len(found) == rows * columns
+    for i, sample in enumerate(found):
+        y, x = divmod(i, columns)
+        here = slice(y * size, (y + 1) * size), slice(x * size, (x + 1) * size)
+        plain = np.asarray(Image.fromarray(decode(pictures[sample.seed])).resize((size, size), 3))
+        np.testing.assert_array_equal(whole[here], plain)
+        assert np.abs(got[here] - strip[:, i * size : (i + 1) * size]).mean() < 6  # the strip is a JPEG
+    assert np.abs(got - whole).mean() > 10, "one of them is dimmed where the unit is off"
+
+
 def _eroded(mask):
     padded = np.pad(mask, 4, mode="edge")
     return np.all([padded[y : y + mask.shape[0], x : x + mask.shape[1]] for y in (0, 4, 8) for x in (0, 4, 8)], axis=0)
@@ -143,6 +173,31 @@ def test_drawings_come_as_svg_and_pdf(opened, web):
     layer = opened.run.layer("layer1")
     marked = draw(opened, "layer1", unit, "histogram", 9)
     assert f"on above {short(float(layer.levels[unit, 9]))}" in marked
+
+
+def drawn(pdf):
+    """The operators of a PDF's page, as text."""
+    found = pdf[pdf.index(b"stream") + 6 : pdf.index(b"endstream")].strip()
+    return zlib.decompress(base64.a85decode(found.removesuffix(b"~>"))).decode("latin-1")
+
+
+def test_a_pdf_has_every_character_or_a_box_for_it(monkeypatch):
+    text = '<svg xmlns="http://www.w3.org/2000/svg" width="99" height="50"><text x="9" y="20">{}</text></svg>'
+    plain = pdf_of_svg(text.format("Größe − 3"))
+    assert b"FontFile" not in plain, "what every reader has is not embedded"
+    assert "(Gr\\366\\337e \\226 3) Tj" in drawn(plain)
+    if any(Path(path).is_file() for path in pdf.WIDE_FILES):
+        wide = pdf_of_svg(text.format("кошка ≥ α"))
+        assert b"FontFile2" in wide
+        assert len(wide) < 60_000, "in part"
+    monkeypatch.setattr(pdf, "WIDE_FILES", ())
+    pdf._wide_font.cache_clear()
+    try:
+        boxes = drawn(pdf_of_svg(text.format("x кошка y")))
+    finally:
+        pdf._wide_font.cache_clear()
+    assert "(nnnnn) Tj" in boxes, "n is the box of ZapfDingbats"
+    assert "(x ) Tj" in boxes
 
 
 def test_the_table_of_units_is_the_runs(opened, web):

@@ -83,6 +83,16 @@ const ganatomy = {
     document.querySelectorAll("[data-svg]").forEach(ganatomy.draw);
   },
 
+  // Lead what saves a strip to the strip that is shown.
+  pictures() {
+    const level = (document.getElementById("tops") || {}).level, whole = document.getElementById("unit-whole");
+    if (level === undefined) return;
+    document.querySelectorAll("[data-picture]").forEach((link) => {
+      const as = link.dataset.picture.startsWith("/tops/") && whole && whole.checked ? "?whole=1" : "";
+      link.href = `${link.dataset.picture}/${level}.png${as}`;
+    });
+  },
+
   // Show an image in the elements of a holder once it is here; only the last one asked for is shown.
   async swap(holder, address) {
     if (!holder || holder.wanted === address) return;
@@ -151,6 +161,7 @@ addEventListener("keydown", (event) => {
 addEventListener("change", (event) => {
   if (event.target.id === "unit-whole") {
     document.getElementById("tops").classList.toggle("unmasked", event.target.checked);
+    ganatomy.pictures();
   }
 });
 
@@ -223,6 +234,8 @@ window.dash_clientside = Object.assign({}, window.dash_clientside, {
       if (level === undefined || level === null || !data) return none();
       ganatomy.swap(document.getElementById("tops"), `${data.tops}/${level}.jpg?v=${data.v}`);
       ganatomy.swap(document.getElementById("bands"), `${data.bands}/${level}.jpg?v=${data.v}`);
+      document.getElementById("tops").level = level;
+      ganatomy.pictures();
       const histogram = document.getElementById("unit-histogram");
       if (histogram) {
         histogram.dataset.svg = `${data.drawing}/histogram.svg?bare=1&level=${level}&v=${data.v}`;

@@ -45,6 +45,9 @@ const live = {
       image.style.setProperty("--n", answer.seeds.length);
     }
     live.names(answer);
+    const file = live.element("png");
+    file.href = `${where.address}.png?${new URLSearchParams({ seeds, without, level })}`;
+    file.hidden = false;
     return live.say("");
   },
 

@@ -62,6 +62,7 @@ def panel(
         dcc.Store(id="live-where", data={"address": link("live", opened.slug, layer, unit), "run": opened.run.id}),
         dcc.Store(id="live-shown"),
         note="Drawn now by the generator itself. What comes before the layer is not computed again.",
+        tools=html.A("PNG", id="live-png", className="export", download="", hidden=True),
     )
 
 

@@ -20,8 +20,6 @@ from ..views import picture
 from . import live_panel, notes_panel
 from .frame import badge, candidate_badge, data, exports, page, section, strip
 
-TILES_A_ROW = 6
-
 
 def layout(context: Context, address: Address) -> Component:
     """Return the page of ``/unit/<run>/<layer>/<unit>``."""
@@ -142,7 +140,10 @@ def _tops(opened: OpenRun, profile: Profile, level: int) -> Component:
         "Top samples",
         html.Div([html.Span("level"), slider, html.Span(id="unit-says", className="num")], className="level"),
         html.Div(tiles, className="tops", id="tops", style=style),
-        tools=[dmc.Checkbox(id="unit-whole", label="whole pictures", size="xs", radius="sm")],
+        tools=[
+            dmc.Checkbox(id="unit-whole", label="whole pictures", size="xs", radius="sm"),
+            saves_picture(opened, "tops", profile, level),
+        ],
     )  # fmt: skip
 
 
@@ -223,7 +224,14 @@ def _bands(opened: OpenRun, profile: Profile) -> Component:
         columns.append(html.Div([html.Div(tiles, className="band-tiles"), html.P(says, className="key")]))
     style = {"--n": len(examples.seeds), "--w": opened.pictures.width, "--h": opened.pictures.height}
     note = "Samples drawn blindly from each fifth of the unit's maxima, the highest first, at the same level."
-    return section(title, html.Div(columns, className="bands", id="bands", style=style), note=note)
+    tools = saves_picture(opened, "bands", profile, level_of(profile, None))
+    return section(title, html.Div(columns, className="bands", id="bands", style=style), note=note, tools=tools)
+
+
+def saves_picture(opened: OpenRun, kind: str, profile: Profile, level: int) -> Component:
+    """Return the link that saves the pictures of a kind as they are shown."""
+    address = link(kind, opened.slug, profile.layer, profile.unit)
+    return html.A("PNG", href=f"{address}/{level}.png", className="export", download="", **data(picture=address))
 
 
 def _side(opened: OpenRun, profile: Profile) -> list[Component]:
