@@ -27,7 +27,8 @@ from app.facts import percent
 from app.library import Library
 from app.masks import DIM, FOG
 from app.pages import compare
-from app.pages.units import filters, rows
+from app.pages.grids import filters, sort
+from app.pages.units import EXACT, rows
 from app.pdf import pdf_of_svg
 from app.safety import guard
 from app.views import draw, tops_strip
@@ -254,11 +255,23 @@ def test_rows_of_the_grid_are_the_runs_numbers(opened):
 
 def test_filters_come_from_the_address():
     query = {"layer": "a.b", "labelled": "yes", "f": json.dumps({"iou": {"filterType": "number", "filter": 0.1}})}
-    model = filters(query)
+    model = filters(query, EXACT)
     assert model["layer"] == {"filterType": "text", "type": "equals", "filter": "a.b"}
     assert set(model) == {"layer", "labelled", "iou"}
-    for broken in ("{", "[]", "7", '{"iou": 3}'):
-        assert filters({"f": broken}) == {}
+    for broken in ("{", "[]", "7", '{"iou": 3}', "[" * 100_000):
+        assert filters({"f": broken}, EXACT) == {}
+    assert filters({"only": "label lost"}, compare.EXACT)["change"]["filter"] == "label lost"
+
+
+@pytest.mark.parametrize(
+    ("text", "order"),
+    [("d.desc", ["d desc 0"]), ("d.desc,iou.asc", ["iou asc 1", "d desc 0"]), ("x.asc,iou.desc", ["iou desc 1"]),
+     ("iou.up,d,.asc", []), ("", [])],
+)  # fmt: skip
+def test_the_order_of_a_grid_comes_from_the_address(text, order):
+    columns = [{"field": "iou"}, {"field": "d"}]
+    sort(columns, {"sort": text})
+    assert [f"{c['field']} {c['sort']} {c['sortIndex']}" for c in columns if "sort" in c] == order
 
 
 @pytest.mark.parametrize("name", ["main.5", "a/b", "über %2F", "name@2", "a b?c#d&e=f"])
