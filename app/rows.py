@@ -5,7 +5,6 @@ from __future__ import annotations
 import base64
 import io
 import json
-import re
 from collections.abc import Callable, Collection
 
 import numpy as np
@@ -18,6 +17,7 @@ from .context import Context
 from .facts import percent
 from .live import MOST_SEEDS, Bytes, Shown
 from .masks import png, sheet, spotlight, strip
+from .seeds import parse_seeds
 from .views import PNG, file, told
 from .worker import Superseded
 
@@ -29,27 +29,6 @@ GAIN = 4.0  # of differences: a quarter of full scale is the brightest
 # From no difference to the largest: dark to light through violet and orange, so that it reads without colours too.
 RAMP = np.array([(13, 14, 20), (87, 24, 120), (214, 66, 78), (250, 160, 60), (252, 253, 190)], float)
 LONGEST_NAME = 40  # of a visitor's panel
-
-
-def parse_seeds(text: str) -> list[int]:
-    """Return the seeds of a text such as ``0:6`` (6 not included), ``3-8`` (8 included) or ``1, 5, 9``.
-
-    Raises:
-        GanatomyError: for anything else, and for more seeds than are drawn at once.
-    """
-    seeds: list[int] = []
-    for part in re.split(r"[,;\s]+", text.strip()):
-        found = re.fullmatch(r"(\d{1,10})(?:([:-])(\d{1,10}))?", part, re.ASCII)
-        if found is None:
-            raise GanatomyError(f"expected seeds such as 0:6 or 3, 17, 40, got {text[:40]!r}")
-        first, sign, last = found.groups()
-        stop = int(first) + 1 if sign is None else int(last) + (sign == "-")
-        if stop - int(first) > MOST_SEEDS or len(seeds) + stop - int(first) > MOST_SEEDS:
-            raise GanatomyError(f"at most {MOST_SEEDS} seeds are drawn at once")
-        seeds += range(int(first), stop)
-    if not seeds:
-        raise GanatomyError(f"{text[:40]!r} is an empty range; A:B means A up to B - 1")
-    return seeds
 
 
 def heat(before: Bytes, after: Bytes) -> Bytes:
@@ -133,7 +112,7 @@ def register(server: Flask, context: Context) -> None:
 def _shown(context: Context, slug: str, layer: str, unit: int) -> Shown:
     """Draw what the query asks for."""
     opened, given = context.opened(slug), request.args
-    seeds = parse_seeds(given.get("seeds", "0:6"))
+    seeds = parse_seeds(given.get("seeds", "0:6"), MOST_SEEDS)
     without, level = given.get("without", 1.0, float), given.get("level", -1, int)
     activation = opened.unit(layer, unit).activation
     threshold = float(activation.levels[level]) if 0 <= level < len(activation.levels) else activation.threshold

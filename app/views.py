@@ -18,7 +18,7 @@ import csv
 import io
 from collections.abc import Callable
 from dataclasses import replace
-from functools import lru_cache, wraps
+from functools import wraps
 from typing import Any
 
 import numpy as np
@@ -29,12 +29,10 @@ from segmodels import GanatomyError
 from .context import Context, NotYet, link
 from .drawings import activation_histogram, concept_bars
 from .library import OpenRun
-from .masks import Bytes, above, jpeg, png, sheet, spotlight, strip, thumbnail
+from .masks import Bytes, above, jpeg, png, sheet, spotlight, strip
 from .pdf import pdf_of_svg, standalone
 from .profiles import Activation, Examples
-from .report import SMALL_HEIGHT, SMALL_TILES
 
-PICTURES_KEPT = 4096  # encoded ones, 10 kB each
 DAY = 86400
 SVG, PDF, JPEG, PNG = "image/svg+xml", "application/pdf", "image/jpeg", "image/png"
 TILES_A_ROW = 6  # of top samples, on the page and in the file
@@ -42,25 +40,24 @@ TILES_A_ROW = 6  # of top samples, on the page and in the file
 
 def register(server: Flask, context: Context) -> None:
     """Answer the addresses above."""
-    thumbs = lru_cache(maxsize=PICTURES_KEPT)(_thumb)
 
     @server.get("/sample/<slug>/<int:seed>.jpg")
     @told
     def sample(slug: str, seed: int) -> Response:
-        pictures = context.library.get(slug).encoded
-        if seed not in pictures:
+        opened = _asked(context.library.get(slug))
+        if seed not in opened.encoded:
             raise GanatomyError(f"the run keeps no picture of sample {seed}")
-        return _kept(pictures[seed], JPEG)
+        return _kept(opened.encoded[seed], JPEG)
 
     @server.get("/thumb/<slug>/<path:layer>/<int:unit>.jpg")
     @told
     def thumb(slug: str, layer: str, unit: int) -> Response:
-        return _kept(thumbs(context.opened(slug), layer, unit), JPEG)
+        return _kept(_asked(context.opened(slug)).thumb(layer, unit), JPEG)
 
     @server.get("/<any(tops, bands):kind>/<slug>/<path:layer>/<int:unit>/<int:level>.jpg")
     @told
     def strips(kind: str, slug: str, layer: str, unit: int, level: int) -> Response:
-        return _kept(STRIPS[kind](context.opened(slug), layer, unit, level), JPEG)
+        return _kept(STRIPS[kind](_asked(context.opened(slug)), layer, unit, level), JPEG)
 
     @server.get("/<any(tops, bands):kind>/<slug>/<path:layer>/<int:unit>/<int:level>.png")
     @told
@@ -71,7 +68,7 @@ def register(server: Flask, context: Context) -> None:
     @server.get("/drawing/<slug>/<path:layer>/<int:unit>/<kind>.<form>")
     @told
     def drawing(slug: str, layer: str, unit: int, kind: str, form: str) -> Response:
-        markup = draw(context.opened(slug), layer, unit, kind, request.args.get("level", type=int))
+        markup = draw(_asked(context.opened(slug)), layer, unit, kind, request.args.get("level", type=int))
         if form == "svg" and "bare" in request.args:
             return _kept(markup.encode(), SVG)
         if form not in ("svg", "pdf"):
@@ -145,13 +142,6 @@ def _tiles(opened: OpenRun, layer: str, unit: int, level: int, seeds: np.ndarray
     return spotlight(pictures.tiles(seeds), masks)
 
 
-def _thumb(opened: OpenRun, layer: str, unit: int) -> bytes:
-    profile, pictures = opened.unit(layer, unit), opened.pictures
-    maps, seeds = profile.tops.maps[:SMALL_TILES], profile.tops.seeds[:SMALL_TILES]
-    masks = above(maps, profile.activation.threshold, pictures.height, pictures.width)
-    return thumbnail(spotlight(pictures.tiles(seeds), masks), SMALL_TILES, SMALL_HEIGHT)
-
-
 def draw(opened: OpenRun, layer: str, unit: int, kind: str, level: int | None = None) -> str:
     """Return a drawing of a unit as SVG for the page: "histogram", marked at a level, or "bars"."""
     profile = opened.unit(layer, unit)
@@ -191,8 +181,16 @@ def told(view: Callable[..., Response]) -> Callable[..., Response]:
     return told
 
 
+def _asked(opened: OpenRun) -> OpenRun:
+    """Return a run if it is the one that the address means; GanatomyError if its file has been replaced since."""
+    wanted = request.args.get("v", opened.run.id)
+    if wanted != opened.run.id:
+        raise GanatomyError(f"{opened.slug} is another run by now; load the page anew")
+    return opened
+
+
 def _kept(data: bytes, kind: str) -> Response:
-    """Return what browsers may keep, if the address names the run's id; else they must ask again."""
+    """Return what browsers may keep, if the address names the run's id (:func:`_asked`); else they must ask again."""
     answer = Response(data, mimetype=kind)
     answer.headers["Cache-Control"] = f"private, max-age={DAY}, immutable" if "v" in request.args else "no-cache"
     return answer

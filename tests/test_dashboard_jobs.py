@@ -13,7 +13,7 @@ import h5py
 import numpy as np
 import pytest
 from dashboard import LAYERS, chromium, planted_file, serving, visitors  # noqa: F401
-from helpers import differing
+from helpers import differing, slowly
 from PIL import Image
 
 import app.library
@@ -26,7 +26,6 @@ from app.masks import above
 from app.pages.jobs import _layers_of, order_of
 from app.rows import draw_row
 from app.worker import Superseded
-from dissect import forward
 from dissect.pictures import to_bytes
 from segmodels import GanatomyError
 
@@ -48,17 +47,6 @@ def until(condition):
             return value
         time.sleep(0.05)
     raise AssertionError("it never came to that")
-
-
-def slowly(monkeypatch, seconds):
-    """Let every batch take a moment, so that there is something to watch."""
-    real = forward.Forward._make
-
-    def make(self, *arguments):
-        time.sleep(seconds)
-        return real(self, *arguments)
-
-    monkeypatch.setattr(forward.Forward, "_make", make)
 
 
 def go(visitor, path):

@@ -2,9 +2,11 @@
 
 import base64
 import csv
+import gc
 import io
 import json
 import shutil
+import weakref
 import zlib
 from pathlib import Path
 from urllib.parse import quote
@@ -144,6 +146,33 @@ def test_pictures_may_be_kept_only_under_the_runs_id(opened, web):
     assert plain.data == named.data
     seed = opened.run.layer("layer1").top(3)[0].seed
     assert web.get(f"/sample/planted/{seed}.jpg", headers=HOST).data == dict(opened.run.thumbnails())[seed]
+
+
+def test_of_a_run_that_was_replaced_nothing_is_kept_and_nothing_is_mixed(planted_file, second_file, tmp_path):  # noqa: F811
+    path = Path(shutil.copy(planted_file, tmp_path / "run.h5"))
+    context = server.context_of(Library([path]))
+    web = server.build(context, guard("127.0.0.1")).server.test_client()
+    old = context.library.get("run")
+    assert old.layers
+    gone, before = weakref.ref(old), old.run.id
+    at = [f"{link('thumb', 'run', 'layer1', 3)}.jpg", f"{link('tops', 'run', 'layer1', 3, 9)}.jpg"]
+    at += [f"{link('drawing', 'run', 'layer1', 3, 'bars')}.svg"]
+    first = [web.get(address, query_string={"v": before, "bare": 1}, headers=HOST) for address in at]
+    assert all("immutable" in answer.headers["Cache-Control"] for answer in first)
+    del old
+    shutil.copy(second_file, tmp_path / "other.h5")
+    (tmp_path / "other.h5").replace(path)
+    assert context.library.get("run").layers
+    for address, answer in zip(at, first, strict=True):
+        stale = web.get(address, query_string={"v": before, "bare": 1}, headers=HOST)
+        assert (stale.status_code, stale.headers.get("Cache-Control")) == (404, None)
+        assert "another run by now" in stale.text
+        now = web.get(address, query_string={"v": context.library.get("run").run.id, "bare": 1}, headers=HOST)
+        assert now.data != answer.data
+        assert "immutable" in now.headers["Cache-Control"]
+    gc.collect()
+    assert gone() is None, "the old run, its file and its pictures are let go"
+    context.engine.close()
 
 
 @pytest.mark.parametrize(

@@ -6,7 +6,7 @@ import time
 
 import numpy as np
 import pytest
-from helpers import datasets, differing
+from helpers import datasets, differing, slowly
 
 import dissect
 import segmodels
@@ -384,17 +384,6 @@ def alone(tmp_path_factory):
 @pytest.fixture
 def orders(worker, tmp_path):
     return Orders(Library(folder=tmp_path), Weights(), worker)
-
-
-def slowly(monkeypatch, seconds=0.02):
-    """Let every batch take a moment, so that something can happen meanwhile."""
-    real = forward.Forward._make
-
-    def make(self, *arguments):
-        time.sleep(seconds)
-        return real(self, *arguments)
-
-    monkeypatch.setattr(forward.Forward, "_make", make)
 
 
 def test_a_dissection_served_between_batches_has_the_bits_of_one_alone(orders, worker, alone, monkeypatch):
