@@ -22,7 +22,7 @@
 ``comparing``       two layers side by side
 ``preview``         a picture of what a segmenter sees
 ``engine``          what acts in the dashboard: the rooms below, put together
-``worker``          the one thread that owns the device: jobs, and requests between their steps (``reports``)
+``worker``          the one thread that owns the device: jobs (``reports``), and requests between their steps (``line``)
 ``orders``          dissections that are started from the browser
 ``tables``          the tables of runs without a cache, computed in the background
 ``weights``         finding the generator that a run was made of

@@ -14,7 +14,7 @@ from app.context import Address, NotYet, link
 from app.library import Library
 from app.safety import guard
 from app.tables import Tables
-from dissect import GanatomyError, results
+from dissect import GanatomyError, layer_result
 from dissect.derived import derive
 
 SECONDS = 20.0
@@ -31,7 +31,7 @@ class Gate:
 
     def __init__(self, monkeypatch, error=None):
         self.layers, self.go_on, self.error = [], threading.Semaphore(0), error
-        monkeypatch.setattr(results, "derive", self)
+        monkeypatch.setattr(layer_result, "derive", self)
 
     def __call__(self, reader, layer, *rest):
         self.layers.append(layer)
