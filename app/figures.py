@@ -147,12 +147,12 @@ def labelled_shares(
         names: of the layers. shares: of their units, labelled. by_chance: labelled by chance, as counted in the run.
         bound: what the rule promises of units that have nothing to do with the concepts, at most.
     """
-    names = [_plain(name) for name in names]
+    names = [f"{_plain(n)}<br>{percent(c)} by chance" for n, c in zip(names, by_chance, strict=True)]
     highest = max([*shares, *by_chance, bound])
-    layout = _plain_layout(300) | {
+    layout = _plain_layout(320) | {
         "xaxis": _axis("", type="category", showgrid=False),
         "yaxis": _axis("units labelled", range=[0, min(1.08, 1.2 * highest)], tickformat=".0%"),
-        "bargap": 0.35, "bargroupgap": 0.08, "margin": {"l": 58, "r": 14, "t": 40, "b": 46}, "showlegend": True,
+        "bargap": 0.35, "bargroupgap": 0.08, "margin": {"l": 58, "r": 14, "t": 40, "b": 60}, "showlegend": True,
         "legend": {
             "orientation": "h", "x": 1, "xanchor": "right", "y": 1.02, "yanchor": "bottom", "itemclick": False,
             "itemdoubleclick": False,
@@ -162,8 +162,8 @@ def labelled_shares(
     for called, values, colour in (("labelled", shares, PALETTE[0]), ("by chance", by_chance, CHANCE)):
         figure.add_bar(
             x=names, y=list(values), name=called, marker={"color": colour}, textposition="outside", cliponaxis=False,
-            text=[percent(value) for value in values],
-            hovertemplate=f"<b>%{{x}}</b><br>%{{y:.2%}} {called}<extra></extra>",
+            text=[percent(value) for value in values] if called == "labelled" else None,
+            hovertemplate=f"%{{y:.2%}} {called}<extra></extra>",
         )  # fmt: skip
     figure.add_hline(y=bound, line={"color": CHANCE, "width": 1.5, "dash": "dash"})
     return figure

@@ -266,6 +266,10 @@ def test_with_and_without_a_unit(home, visitors):  # noqa: F811
     unit = changing_unit()
     page = go(visitors(address), f"/unit/faces/{LAYER}/{unit}")
     page.wait_for_selector("#live-where[src^=data]")
+    tops = [sample.seed for sample in dissect.open(folder / "faces.h5").layer(LAYER).top(unit)[:6]]
+    assert shown(page, "after") == expected(unit, tops, 1.0, "after"), "unasked, where it does something"
+    page.fill("#live-seeds", "0:6")
+    until(lambda: shown(page, "after") == expected(unit, range(6), 1.0, "after"))
     level = dissect.open(folder / "faces.h5").layer(LAYER).levels[unit]
     at = int(page.get_attribute("#unit-level [role=slider]", "aria-valuenow"))
     for row in ("before", "after", "difference", "where"):
@@ -336,7 +340,7 @@ def test_rapid_moves_end_on_the_last_value_while_a_job_runs(home, visitors, monk
     fill(one, generator="planted:4", segmenter="planted", samples=2000, out="long")
     one.click("#order-start")
     job(one, 1, "running")
-    page = go(visitors(address), f"/unit/faces/{LAYER}/{unit}")
+    page = go(visitors(address), f"/unit/faces/{LAYER}/{unit}?seeds=0:6")
     page.wait_for_selector("#live-after[src^=data]")
     asked = []
     page.on("request", lambda request: asked.append(request.url) if "/live/" in request.url else None)

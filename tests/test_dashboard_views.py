@@ -500,4 +500,12 @@ def test_a_strip_does_not_depend_on_what_was_asked_before(planted_file):  # noqa
     for level in (40, 3, 40):
         tops_strip(a, "layer3", 5, level)
     assert tops_strip(a, "layer3", 5, 11) == tops_strip(b, "layer3", 5, 11)
-    assert percent(0.5) == "50%"
+
+
+@pytest.mark.parametrize(
+    ("share", "text"),
+    [(0.5, "50%"), (1, "100%"), (0.02, "2.0%"), (0.0994, "9.9%"), (0.0996, "10%"), (0.00123, "0.12%"), (0, "0%"),
+     (1e-5, "0.0010%"), (4e-6, "<0.001%"), (7e-6, "0.001%")],
+)  # fmt: skip
+def test_shares_have_two_digits(share, text):
+    assert percent(share) == text

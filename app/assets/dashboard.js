@@ -398,6 +398,5 @@ cells.Change = ({ value, data }) => element("span", { className: "badge", style:
 
 cells.Number = ({ value }) => {
   if (value === null || value === undefined) return element("span", { className: "quiet" }, "–");
-  if (Number.isInteger(value)) return String(value);
   return value.toFixed(3).replace("-", "−");
 };

@@ -91,9 +91,8 @@ def _against_chance(opened: OpenRun, layers: list[LayerProfile]) -> Component:
         note="Every point is a labelled unit. On the dotted line it would be no better than chance.",
     )  # fmt: skip
     note = (
-        "By chance: what the same rule labels when, in every other group of samples, each image's labels have changed "
-        "places with the next image's, so that nothing but chance is left. Dashed: the rule labels at most that share "
-        "of units that have nothing to do with the concepts."
+        "By chance: the same rule, with each image's labels and the next one's exchanged in every other group of "
+        "samples. Dashed: of units without relation to the concepts it labels at most that share."
     )
     return html.Div(
         [section("Labelled share", chart("run-shares", shares), tools=exports_of_chart(), note=note), agreement],

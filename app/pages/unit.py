@@ -29,7 +29,7 @@ def layout(context: Context, address: Address) -> Component:
     level = level_of(profile, address.query.get("level"))
     main = [
         _tops(opened, profile, level), _numbers(opened, profile, level), _table(opened, profile),
-        _bands(opened, profile), live_panel.panel(context, opened, layer, unit, address.query),
+        _bands(opened, profile), live_panel.panel(context, opened, profile, address.query),
     ]  # fmt: skip
     return page(
         _head(opened, profile),
@@ -182,7 +182,7 @@ def _numbers(opened: OpenRun, profile: Profile, level: int) -> Component:
 def _table(opened: OpenRun, profile: Profile) -> Component | None:
     if not profile.candidates:
         return None
-    groups = [("", 1), ("at the level above", 3), ("at its own level", 2), ("held out", 3), ("", 3)]
+    groups = [("", 1), ("at the shown level", 3), ("at the best level", 2), ("held out", 3), ("", 3)]
     heads = ["concept", "IoU", "chance", "D", "IoU", "chance", "IoU", "chance", "D", "info", "AP", "threshold"]
     body = []
     for row, c in enumerate(profile.candidates):
@@ -203,8 +203,8 @@ def _table(opened: OpenRun, profile: Profile) -> Component | None:
             html.Tr([html.Th(name, className="n" if place else "") for place, name in enumerate(heads)]),
         ]
     )
-    table = html.Table([head, html.Tbody(body)], className="data")
-    note = "D is IoU minus chance. At the level above, ± is the jackknife error at the nearest of eight coarse levels."
+    table = html.Table([head, html.Tbody(body)], className="data dense")
+    note = "D is IoU minus chance; ± at the shown level is the jackknife error at the nearest of eight coarse levels."
     return section("Concepts", html.Div(table, className="card scroll"), note=note)
 
 
