@@ -36,7 +36,7 @@ def panel(context: Context, opened: OpenRun, profile: Profile, query: Mapping[st
             html.Span("seeds", className="quiet"),
             html.Button("‹", id="live-earlier", className="step", title="Shift ←", **aria("earlier seeds")),
             dmc.TextInput(
-                id="live-seeds", value=given.get("seeds", usual), size="xs", w=190, debounce=300, **aria("seeds"),
+                id="live-seeds", value=given.get("seeds", usual), size="xs", w=236, debounce=300, **aria("seeds"),
             ),
             html.Button("›", id="live-later", className="step", title="Shift →", **aria("later seeds")),
             html.Span("taken away", className="quiet"),
