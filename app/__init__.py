@@ -7,6 +7,7 @@
 ``console``         tables, JSON, CSV and progress bars
 ``report``          the static report of a run: pages from ``templates/``
 ``profiles``        what the report says of a layer and of a unit
+``at_levels``       what is said of a unit at each of its levels
 ``figures``         plotly figures
 ``drawings``        the small SVG pictures of a unit's page
 ``masks``           where a unit is on, drawn on pictures
@@ -21,10 +22,12 @@
 ``comparing``       two layers side by side
 ``preview``         a picture of what a segmenter sees
 ``engine``          what acts in the dashboard: the rooms below, put together
-``worker``          the one thread that owns the device: jobs, and requests between their steps (``reports``)
+``worker``          the one thread that owns the device: jobs (``reports``), and requests between their steps (``line``)
 ``orders``          dissections that are started from the browser
+``tables``          the tables of runs without a cache, computed in the background
 ``weights``         finding the generator that a run was made of
 ``live``            images of any seeds with and without units (``rows``: as rows of pictures, by address)
+``seeds``           seeds as people type them
 ``notes``           writing tags and notes beside a run
 ==================  ==================================================================
 """

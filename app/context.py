@@ -8,9 +8,18 @@ from urllib.parse import parse_qsl, quote, unquote
 from segmodels import GanatomyError
 
 from .engine import Engine
-from .library import Library
+from .library import Library, OpenRun
+from .reports import Report
 
 DIGITS = 9  # of a number in an address, at most
+
+
+class NotYet(GanatomyError):  # noqa: N818 (nothing went wrong)
+    """A run's tables are being computed; ask again in a moment."""
+
+    def __init__(self, opened: OpenRun, report: Report) -> None:
+        super().__init__(f"the tables of {opened.slug} are being computed; try again in a moment")
+        self.opened, self.report = opened, report
 
 
 @dataclass(frozen=True)
@@ -23,6 +32,19 @@ class Context:
 
     library: Library
     engine: Engine
+
+    def opened(self, slug: str) -> OpenRun:
+        """Return a run whose numbers can be read at once.
+
+        Raises:
+            NotYet: if its tables are being computed.
+            GanatomyError: as :meth:`Library.get`, and if they cannot be.
+        """
+        found = self.library.get(slug)
+        report = self.engine.tables.missing(found)
+        if report is not None:
+            raise NotYet(found, report)
+        return found
 
 
 @dataclass(frozen=True)

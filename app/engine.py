@@ -1,4 +1,4 @@
-"""What acts in the dashboard: the worker and the rooms that give it work. One for all visitors."""
+"""What acts in the dashboard: the worker, the rooms that give it work, what computes tables. One for all visitors."""
 
 from __future__ import annotations
 
@@ -8,6 +8,7 @@ from dataclasses import dataclass
 from .library import Library
 from .live import Live
 from .orders import Orders
+from .tables import Tables
 from .weights import Weights
 from .worker import Worker
 
@@ -17,12 +18,13 @@ class Engine:
     """The worker, and who asks it.
 
     Attributes:
-        worker: owns the device. orders: dissections. live: images on demand.
+        worker: owns the device. orders: dissections. live: images on demand. tables: of runs without a cache.
     """
 
     worker: Worker
     orders: Orders
     live: Live
+    tables: Tables
 
     @classmethod
     def begin(cls, library: Library, named: Iterable[str] = (), device: str = "cpu") -> Engine:
@@ -34,8 +36,9 @@ class Engine:
             device: where generators and segmenters run.
         """
         worker, weights = Worker(), Weights(named, device)
-        return cls(worker, Orders(library, weights, worker), Live(weights, worker))
+        return cls(worker, Orders(library, weights, worker), Live(weights, worker), Tables())
 
     def close(self) -> bool:
-        """End the worker, what it has finished kept; tell whether it has ended."""
-        return self.worker.close()
+        """End both threads, what they have finished kept; tell whether they have ended."""
+        ended = self.worker.close()
+        return self.tables.close() and ended

@@ -65,9 +65,11 @@ def number(value: float | None, digits: int = 3, sign: bool = False) -> str:
 
 
 def percent(share: float) -> str:
-    """Format a share: 12%, 1.2%, 0.12%."""
+    """Format a share with two significant digits: 12%, 2.0%, 0.12%; what rounds to less than 0.001% says so."""
     value = 100 * share
-    return f"{value:.0f}%" if value >= 10 else f"{value:.2g}%"
+    if value == 0 or value >= 9.95:
+        return f"{value:.0f}%"
+    return "<0.001%" if value < 0.0005 else f"{value:#.2g}%" if value >= 0.001 else "0.001%"
 
 
 def change(share: float) -> str:

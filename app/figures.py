@@ -11,6 +11,8 @@ import plotly.graph_objects as go
 
 from segmodels import Concept
 
+from .facts import percent
+
 # Distinct in hue and readable on white and on near-black; in the order in which a segmenter's categories appear.
 PALETTE = ("#3f7fd6", "#e0803a", "#2fa37c", "#b05cc6", "#d9536f", "#a08a1f", "#2b9fb8", "#8a7a6d")
 OTHER = "#8b8f98"  # concepts without a category
@@ -136,22 +138,34 @@ def _axis(title: str, **more: Any) -> dict[str, Any]:
     return {"title": {"text": title, "standoff": 8}, "zeroline": False, "fixedrange": True, "nticks": 6, **more}
 
 
-def labelled_shares(names: Sequence[str], shares: Sequence[float], chance: float) -> go.Figure:
-    """Return bars of the share of units that are labelled, a layer each, with the share that chance gives at most."""
-    layout = _plain_layout(300) | {
+def labelled_shares(
+    names: Sequence[str], shares: Sequence[float], by_chance: Sequence[float], bound: float
+) -> go.Figure:  # fmt: skip
+    """Return the share of units that are labelled, a layer each, beside the share that is by chance.
+
+    Args:
+        names: of the layers. shares: of their units, labelled. by_chance: labelled by chance, as counted in the run.
+        bound: what the rule promises of units that have nothing to do with the concepts, at most.
+    """
+    names = [f"{_plain(n)}<br>{percent(c)} by chance" for n, c in zip(names, by_chance, strict=True)]
+    highest = max([*shares, *by_chance, bound])
+    layout = _plain_layout(320) | {
         "xaxis": _axis("", type="category", showgrid=False),
-        "yaxis": _axis("units labelled", range=[0, 1], tickformat=".0%"), "bargap": 0.45,
-        "margin": {"l": 58, "r": 14, "t": 30, "b": 46},
+        "yaxis": _axis("units labelled", range=[0, min(1.08, 1.2 * highest)], tickformat=".0%"),
+        "bargap": 0.35, "bargroupgap": 0.08, "margin": {"l": 58, "r": 14, "t": 40, "b": 60}, "showlegend": True,
+        "legend": {
+            "orientation": "h", "x": 1, "xanchor": "right", "y": 1.02, "yanchor": "bottom", "itemclick": False,
+            "itemdoubleclick": False,
+        },
     }  # fmt: skip
     figure = go.Figure(layout=layout)
-    hover = "<b>%{x}</b><br>%{y:.1%} labelled<extra></extra>"
-    names = [_plain(name) for name in names]
-    figure.add_bar(x=names, y=list(shares), marker={"color": PALETTE[0]}, hovertemplate=hover)
-    figure.add_hline(y=chance, line={"color": CHANCE, "width": 1.5, "dash": "dash"})
-    figure.add_annotation(
-        text=f"dashed: by chance, at most {chance:.0%}", x=1, xref="paper", xanchor="right", y=1, yref="paper",
-        yanchor="bottom", showarrow=False, font={"size": 11.5},
-    )  # fmt: skip
+    for called, values, colour in (("labelled", shares, PALETTE[0]), ("by chance", by_chance, CHANCE)):
+        figure.add_bar(
+            x=names, y=list(values), name=called, marker={"color": colour}, textposition="outside", cliponaxis=False,
+            text=[percent(value) for value in values] if called == "labelled" else None,
+            hovertemplate=f"%{{y:.2%}} {called}<extra></extra>",
+        )  # fmt: skip
+    figure.add_hline(y=bound, line={"color": CHANCE, "width": 1.5, "dash": "dash"})
     return figure
 
 

@@ -11,16 +11,18 @@ from functools import cached_property, lru_cache
 from pathlib import Path
 
 from dissect import Run
+from dissect.derived import TableCache
 from segmodels import GanatomyError
 from segmodels.errors import unknown_name
 
 from .facts import sample_namer
 from .figures import category_colours
-from .masks import Pictures
+from .masks import Pictures, above, spotlight, thumbnail
 from .profiles import LayerProfile, Profile
-from .report import TOP_SAMPLES
+from .report import SMALL_HEIGHT, SMALL_TILES, TOP_SAMPLES
 
 PROFILES_KEPT = 256  # of units, about 100 kB each
+THUMBS_KEPT = 4096  # 10 kB each
 UNFIT = re.compile(r"[^A-Za-z0-9._-]+")  # for an address that people read
 
 
@@ -50,6 +52,7 @@ class OpenRun:
 
     Attributes:
         slug: its name in addresses. run: the numbers. unit: the profile of (layer, unit), kept for a while.
+        thumb: the small picture of (layer, unit), kept for a while.
     """
 
     def __init__(self, slug: str, path: Path) -> None:
@@ -57,8 +60,17 @@ class OpenRun:
         self.stamp = _stamp(path)
         self.run = Run(path)
         self._layers: dict[str, LayerProfile] = {}
+        self._kept, self._ready = TableCache(path, self.run.id), False
         self.unit = lru_cache(maxsize=PROFILES_KEPT)(self._unit)
+        self.thumb = lru_cache(maxsize=THUMBS_KEPT)(self._thumb)
         self._lock = threading.Lock()
+
+    @property
+    def ready(self) -> bool:
+        """Whether its numbers can be read at once: they are in memory, or in the cache beside the file."""
+        if not self._ready:
+            self._ready = len(self._layers) == len(self.run.layers) or self._kept.holds(self.run.layers)
+        return self._ready
 
     @property
     def title(self) -> str:
@@ -86,6 +98,13 @@ class OpenRun:
         if not 0 <= unit < profile.units:
             raise GanatomyError(f"layer {layer!r} has units 0..{profile.units - 1}, got {unit}")
         return next(profile.profiles([unit], TOP_SAMPLES))
+
+    def _thumb(self, layer: str, unit: int) -> bytes:
+        """Return a unit's first top samples side by side, bright where it is on, JPEG."""
+        profile, pictures = self.unit(layer, unit), self.pictures
+        maps, seeds = profile.tops.maps[:SMALL_TILES], profile.tops.seeds[:SMALL_TILES]
+        masks = above(maps, profile.activation.threshold, pictures.height, pictures.width)
+        return thumbnail(spotlight(pictures.tiles(seeds), masks), SMALL_TILES, SMALL_HEIGHT)
 
     @property
     def layers(self) -> list[LayerProfile]:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import io
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from functools import lru_cache
 
 import numpy as np
@@ -117,6 +117,28 @@ class Pictures:
 def strip(tiles: Bytes) -> Image.Image:
     """Return tiles uint8 [N, H, W, 3] side by side, without gaps."""
     return Image.fromarray(np.concatenate(list(tiles), axis=1))
+
+
+def sheet(rows: Sequence[Bytes], gap: int = 0) -> Image.Image:
+    """Return rows of tiles, uint8 [N, H, W, 3] each, one below the other; white where a row is shorter.
+
+    Args:
+        gap: white pixels between two rows.
+    """
+    strips = [strip(tiles) for tiles in rows if len(tiles)]
+    width, height = max(one.width for one in strips), sum(one.height + gap for one in strips) - gap
+    whole, top = Image.new("RGB", (width, height), "white"), 0
+    for one in strips:
+        whole.paste(one, (0, top))
+        top += one.height + gap
+    return whole
+
+
+def png(image: Image.Image) -> bytes:
+    """Encode a picture without loss."""
+    out = io.BytesIO()
+    image.save(out, "PNG")
+    return out.getvalue()
 
 
 def jpeg(image: Image.Image, quality: int = STRIP_QUALITY) -> bytes:

@@ -8,6 +8,8 @@ from __future__ import annotations
 
 import io
 import logging
+from functools import lru_cache
+from pathlib import Path
 
 from lxml import etree
 
@@ -21,7 +23,12 @@ TAKEN = frozenset({
     "stroke-linejoin", "opacity", "font-size", "font-weight", "font-style", "text-anchor", "dx", "dy", "style",
 })  # fmt: skip
 MOST_ELEMENTS, MOST_SIDE = 50_000, 10_000
-FONT = "Helvetica"
+FONT, WIDE = "Helvetica", "GanatomyWide"  # of every PDF reader; for what that has no characters for, embedded in part
+WIDE_FILES = (  # one of these, where it is; a box stands for what neither has
+    "/usr/share/fonts/truetype/dejavu/DejaVuSans.ttf", "/usr/share/fonts/dejavu-sans-fonts/DejaVuSans.ttf",
+    "/usr/share/fonts/TTF/DejaVuSans.ttf", "/usr/share/fonts/truetype/liberation/LiberationSans-Regular.ttf",
+    "/System/Library/Fonts/Supplemental/Arial Unicode.ttf", "C:/Windows/Fonts/arial.ttf",
+)  # fmt: skip
 SIGNS = str.maketrans(
     {"−": "–", "\u2009": " ", "\u00a0": " "}
 )  # Helvetica in a PDF has no minus; this dash is its width
@@ -107,8 +114,8 @@ def _clean(root: etree._Element) -> etree._Element:
             if name in TAKEN and "url(" not in value:
                 new.set(name, _style(value) if name == "style" else value)
         if etree.QName(element).localname in ("text", "tspan"):
-            new.set("font-family", FONT)
             new.text = (element.text or "").translate(SIGNS)
+            new.set("font-family", FONT if _is_latin("".join(element.itertext())) else _wide_font())
         for child in element:
             part = copy(child)
             if part is not None:
@@ -126,6 +133,26 @@ def _clean(root: etree._Element) -> etree._Element:
         if not fits:
             raise GanatomyError(f"expected a figure with a {side} of at most {MOST_SIDE} pixels")
     return clean
+
+
+def _is_latin(text: str) -> bool:
+    """Whether the fonts of every PDF reader have all characters of a text."""
+    try:
+        text.translate(SIGNS).encode("cp1252")
+    except UnicodeEncodeError:
+        return False
+    return True
+
+
+@lru_cache(maxsize=1)
+def _wide_font() -> str:
+    """Return the name of a font with more characters, made known here; the usual font's if there is none."""
+    from svglib.fonts import register_font
+
+    for path in WIDE_FILES:
+        if Path(path).is_file() and all(register_font(WIDE, path, weight)[1] for weight in ("normal", "bold")):
+            return WIDE
+    return FONT
 
 
 def _style(text: str) -> str:

@@ -128,6 +128,11 @@ class LayerProfile:
         """Number of labelled units."""
         return int((self.label > 0).sum())
 
+    @property
+    def by_chance(self) -> int:
+        """Number of units that the rule labels by chance: images and next images exchanged in half of the groups."""
+        return int((self._layer.chance_label > 0).sum())
+
     @cached_property
     def per_concept(self) -> dict[int, int]:
         """Number of labelled units of each concept that has any, the most frequent first."""

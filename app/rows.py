@@ -5,12 +5,10 @@ from __future__ import annotations
 import base64
 import io
 import json
-import re
 from collections.abc import Callable, Collection
 
 import numpy as np
 from flask import Flask, Response, request
-from numpy.typing import NDArray
 from PIL import Image
 
 from segmodels import GanatomyError
@@ -18,37 +16,19 @@ from segmodels import GanatomyError
 from .context import Context
 from .facts import percent
 from .live import MOST_SEEDS, Bytes, Shown
-from .masks import spotlight, strip
+from .masks import png, sheet, spotlight, strip
+from .seeds import parse_seeds
+from .views import PNG, file, told
 from .worker import Superseded
 
 ROWS = ("before", "after", "difference", "where")
 LARGEST_TILE, OUTLINED_TILE = 256, 192  # pixels a side of an image at most; at least, where it is outlined
+LARGEST_IN_FILE, GAP = 512, 6  # of a file that is saved: a tile's side at most, and the white between two rows
 QUALITY = 92
 GAIN = 4.0  # of differences: a quarter of full scale is the brightest
 # From no difference to the largest: dark to light through violet and orange, so that it reads without colours too.
 RAMP = np.array([(13, 14, 20), (87, 24, 120), (214, 66, 78), (250, 160, 60), (252, 253, 190)], float)
 LONGEST_NAME = 40  # of a visitor's panel
-
-
-def parse_seeds(text: str) -> list[int]:
-    """Return the seeds of a text such as ``0:6`` (6 not included), ``3-8`` (8 included) or ``1, 5, 9``.
-
-    Raises:
-        GanatomyError: for anything else, and for more seeds than are drawn at once.
-    """
-    seeds: list[int] = []
-    for part in re.split(r"[,;\s]+", text.strip()):
-        found = re.fullmatch(r"(\d{1,10})(?:([:-])(\d{1,10}))?", part, re.ASCII)
-        if found is None:
-            raise GanatomyError(f"expected seeds such as 0:6 or 3, 17, 40, got {text[:40]!r}")
-        first, sign, last = found.groups()
-        stop = int(first) + 1 if sign is None else int(last) + (sign == "-")
-        if stop - int(first) > MOST_SEEDS or len(seeds) + stop - int(first) > MOST_SEEDS:
-            raise GanatomyError(f"at most {MOST_SEEDS} seeds are drawn at once")
-        seeds += range(int(first), stop)
-    if not seeds:
-        raise GanatomyError(f"{text[:40]!r} is an empty range; A:B means A up to B - 1")
-    return seeds
 
 
 def heat(before: Bytes, after: Bytes) -> Bytes:
@@ -61,29 +41,34 @@ def heat(before: Bytes, after: Bytes) -> Bytes:
 
 
 def draw_row(shown: Shown, row: str) -> bytes:
-    """Return one of ``ROWS`` as a JPEG: N square tiles side by side."""
-    if row == "before":
-        return _encode(shown.before)
-    if row == "after":
-        return _encode(shown.after)
-    if row == "difference":
-        return _encode(heat(shown.before, shown.after))
-    return _encode(shown.before, shown.masks)
+    """Return one of ``ROWS`` as a JPEG: N square tiles side by side.
+
+    Small images go as they are, and browsers enlarge them; only the outline of masks needs more pixels.
+    """
+    side = shown.before.shape[1]
+    tile = min(max(side, OUTLINED_TILE if row == "where" else 1), LARGEST_TILE)
+    out = io.BytesIO()
+    strip(_tiles(shown, row, tile)).save(out, "JPEG", quality=QUALITY, subsampling=0)
+    return out.getvalue()
 
 
-def _encode(images: Bytes, masks: NDArray[np.bool_] | None = None) -> bytes:
-    """Small images go as they are, and browsers enlarge them; only the outline of masks needs more pixels."""
+def draw_file(shown: Shown) -> bytes:
+    """Return all rows, one below the other, as a PNG."""
+    tile = min(max(shown.before.shape[1], OUTLINED_TILE), LARGEST_IN_FILE)
+    return png(sheet([_tiles(shown, row, tile) for row in ROWS], GAP))
+
+
+def _tiles(shown: Shown, row: str, tile: int) -> Bytes:
+    """Return the tiles of a row, uint8 [N, tile, tile, 3]."""
+    images = {"after": shown.after, "difference": heat(shown.before, shown.after)}.get(row, shown.before)
     side = images.shape[1]
-    tile = min(side, LARGEST_TILE) if masks is None else min(max(side, OUTLINED_TILE), LARGEST_TILE)
     if tile != side:
         how = Image.Resampling.BICUBIC if tile > side else Image.Resampling.BOX
         images = np.stack([np.asarray(Image.fromarray(image).resize((tile, tile), how)) for image in images])
-    if masks is not None:
-        nearest = np.arange(tile) * side // tile
-        images = spotlight(images, masks[:, nearest][:, :, nearest])
-    out = io.BytesIO()
-    strip(images).save(out, "JPEG", quality=QUALITY, subsampling=0)
-    return out.getvalue()
+    if row != "where":
+        return images
+    nearest = np.arange(tile) * side // tile
+    return spotlight(images, shown.masks[:, nearest][:, :, nearest])
 
 
 def answer(shown: Shown, rows: Collection[str], name_of: Callable[[int], str]) -> dict[str, object]:
@@ -100,27 +85,37 @@ def answer(shown: Shown, rows: Collection[str], name_of: Callable[[int], str]) -
 def register(server: Flask, context: Context) -> None:
     """Answer ``/live/RUN/LAYER/UNIT?seeds=0:6&without=1&level=12&rows=after,difference&who=…&turn=17``.
 
-    The answer is JSON with ``rows``, or with ``error``, one line; nothing (204) if a later turn has made it needless.
+    With ``.png`` after UNIT it is a picture of all rows, to be saved. Else the answer is JSON with ``rows``, or with
+    ``error``, one line; nothing (204) if a later turn has made it needless.
     """
 
     @server.get("/live/<slug>/<path:layer>/<int:unit>")
     def live(slug: str, layer: str, unit: int) -> Response:
         try:
-            text = json.dumps(_live(context, slug, layer, unit))
+            shown = _shown(context, slug, layer, unit)
+            wanted = request.args.get("rows", ",".join(ROWS)).split(",")
+            text = json.dumps(answer(shown, wanted, context.opened(slug).name_of))
         except Superseded:
             return Response(status=204)
         except GanatomyError as error:
             text = json.dumps({"error": " ".join(str(error).split())})
         return Response(text, mimetype="application/json", headers={"Cache-Control": "no-store"})
 
+    @server.get("/live/<slug>/<path:layer>/<int:unit>.png")
+    @told
+    def live_file(slug: str, layer: str, unit: int) -> Response:
+        shown = _shown(context, slug, layer, unit)
+        seeds = "-".join(map(str, shown.seeds))
+        return file(draw_file(shown), PNG, f"{slug}-{layer}-{unit}-seeds-{seeds}.png")
 
-def _live(context: Context, slug: str, layer: str, unit: int) -> dict[str, object]:
-    opened, given = context.library.get(slug), request.args
-    seeds = parse_seeds(given.get("seeds", "0:6"))
+
+def _shown(context: Context, slug: str, layer: str, unit: int) -> Shown:
+    """Draw what the query asks for."""
+    opened, given = context.opened(slug), request.args
+    seeds = parse_seeds(given.get("seeds", "0:6"), MOST_SEEDS)
     without, level = given.get("without", 1.0, float), given.get("level", -1, int)
     activation = opened.unit(layer, unit).activation
     threshold = float(activation.levels[level]) if 0 <= level < len(activation.levels) else activation.threshold
     who, turn = given.get("who", "")[:LONGEST_NAME], given.get("turn", None, float)
     channel = ("unit", who) if who else None
-    shown = context.engine.live.unit(opened.run, layer, unit, seeds, without, threshold, channel, turn)
-    return answer(shown, given.get("rows", ",".join(ROWS)).split(","), opened.name_of)
+    return context.engine.live.unit(opened.run, layer, unit, seeds, without, threshold, channel, turn)

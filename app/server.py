@@ -21,10 +21,10 @@ from waitress.server import BaseWSGIServer
 from segmodels import GanatomyError
 
 from . import rows, views
-from .context import Address, Context
+from .context import Address, Context, NotYet
 from .engine import Engine
 from .library import Library
-from .pages import PAGES
+from .pages import PAGES, waiting
 from .pages.frame import bar, message
 from .safety import BODY_BYTES, Guard, protect
 
@@ -63,7 +63,7 @@ def build(context: Context, guard: Guard) -> Dash:
     app.enable_dev_tools(debug=False)
     app.layout = _shell()
     _route(app, context)
-    for page in dict.fromkeys(PAGES.values()):
+    for page in dict.fromkeys([*PAGES.values(), waiting]):
         page.register(app, context)
     _shared_files(app)
     views.register(app.server, context)
@@ -89,6 +89,7 @@ def _shell() -> Component:
             html.Header([html.Div(id="bar", className="bar-parts"), toggle], className="top"),
             html.Div(id="page"),
             dcc.Store(id="titled"),
+            dcc.Store(id="again"),
         ],
         defaultColorScheme="auto",
         theme={
@@ -101,12 +102,13 @@ def _shell() -> Component:
 def _route(app: Dash, context: Context) -> None:
     @app.callback(
         Output("bar", "children"), Output("page", "children"),
-        Input("address", "pathname"), Input("address", "search"),
+        Input("address", "pathname"), Input("address", "search"), Input("again", "data"),
     )  # fmt: skip
-    def _show(pathname: str | None, search: str | None) -> tuple[list[Component], Component]:
+    def _show(pathname: str | None, search: str | None, _again: int | None) -> tuple[list[Component], Component]:
         address = Address.of(pathname, search)
         body: Any = _body(context, address)
-        body.key = f"{pathname}{search}"  # another address is another page: no state of the old one stays in it
+        # Another address is another page, and so is one that was waited for: no state of the old one stays in it.
+        body.key = f"{getattr(body, 'id', '')}{pathname}{search}"
         return bar(context, address), body
 
     app.clientside_callback(
@@ -124,6 +126,8 @@ def _body(context: Context, address: Address) -> Component:
         return message("No such page", f"There is no page {address.page!r} here.")
     try:
         return page.layout(context, address)
+    except NotYet as error:
+        return waiting.layout(error)
     except GanatomyError as error:
         return message("This cannot be shown", " ".join(str(error).split()))
     except Exception:  # a bug; only the log gets its insides

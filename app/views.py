@@ -5,6 +5,7 @@
 ``/thumb/RUN/LAYER/UNIT.jpg``                     a unit's first top samples, bright where it is on
 ``/tops/RUN/LAYER/UNIT/LEVEL.jpg``                its top samples side by side, bright above one of its levels
 ``/bands/RUN/LAYER/UNIT/LEVEL.jpg``               its examples over the whole range, the same way
+``….png``                                         either as a file: rows of tiles, ``?whole`` without the brightness
 ``/drawing/RUN/LAYER/UNIT/KIND.FORM``             "histogram" or "bars" as svg (``?bare`` for the page) or pdf
 ``/units/RUN.csv``                                all units as a table
 ``POST /pdf``                                     a figure's SVG, as the browser draws it, as PDF
@@ -17,7 +18,7 @@ import csv
 import io
 from collections.abc import Callable
 from dataclasses import replace
-from functools import lru_cache, wraps
+from functools import wraps
 from typing import Any
 
 import numpy as np
@@ -25,72 +26,71 @@ from flask import Flask, Response, abort, request
 
 from segmodels import GanatomyError
 
-from .context import Context, link
+from .context import Context, NotYet, link
 from .drawings import activation_histogram, concept_bars
 from .library import OpenRun
-from .masks import above, jpeg, spotlight, strip, thumbnail
+from .masks import Bytes, above, jpeg, png, sheet, spotlight, strip
 from .pdf import pdf_of_svg, standalone
-from .profiles import Activation
-from .report import SMALL_HEIGHT, SMALL_TILES
+from .profiles import Activation, Examples
 
-PICTURES_KEPT = 4096  # encoded ones, 10 kB each
 DAY = 86400
-SVG, PDF, JPEG = "image/svg+xml", "application/pdf", "image/jpeg"
+SVG, PDF, JPEG, PNG = "image/svg+xml", "application/pdf", "image/jpeg", "image/png"
+TILES_A_ROW = 6  # of top samples, on the page and in the file
 
 
 def register(server: Flask, context: Context) -> None:
     """Answer the addresses above."""
-    thumbs = lru_cache(maxsize=PICTURES_KEPT)(_thumb)
 
     @server.get("/sample/<slug>/<int:seed>.jpg")
-    @_told
+    @told
     def sample(slug: str, seed: int) -> Response:
-        pictures = context.library.get(slug).encoded
-        if seed not in pictures:
+        opened = _asked(context.library.get(slug))
+        if seed not in opened.encoded:
             raise GanatomyError(f"the run keeps no picture of sample {seed}")
-        return _kept(pictures[seed], JPEG)
+        return _kept(opened.encoded[seed], JPEG)
 
     @server.get("/thumb/<slug>/<path:layer>/<int:unit>.jpg")
-    @_told
+    @told
     def thumb(slug: str, layer: str, unit: int) -> Response:
-        return _kept(thumbs(context.library.get(slug), layer, unit), JPEG)
+        return _kept(_asked(context.opened(slug)).thumb(layer, unit), JPEG)
 
-    @server.get("/tops/<slug>/<path:layer>/<int:unit>/<int:level>.jpg")
-    @_told
-    def tops(slug: str, layer: str, unit: int, level: int) -> Response:
-        return _kept(tops_strip(context.library.get(slug), layer, unit, level), JPEG)
+    @server.get("/<any(tops, bands):kind>/<slug>/<path:layer>/<int:unit>/<int:level>.jpg")
+    @told
+    def strips(kind: str, slug: str, layer: str, unit: int, level: int) -> Response:
+        return _kept(STRIPS[kind](_asked(context.opened(slug)), layer, unit, level), JPEG)
 
-    @server.get("/bands/<slug>/<path:layer>/<int:unit>/<int:level>.jpg")
-    @_told
-    def bands(slug: str, layer: str, unit: int, level: int) -> Response:
-        return _kept(bands_strip(context.library.get(slug), layer, unit, level), JPEG)
+    @server.get("/<any(tops, bands):kind>/<slug>/<path:layer>/<int:unit>/<int:level>.png")
+    @told
+    def sheets(kind: str, slug: str, layer: str, unit: int, level: int) -> Response:
+        data = picture_file(context.opened(slug), kind, layer, unit, None if "whole" in request.args else level)
+        return file(data, PNG, f"{slug}-{layer}-{unit}-{kind}.png")
 
     @server.get("/drawing/<slug>/<path:layer>/<int:unit>/<kind>.<form>")
-    @_told
+    @told
     def drawing(slug: str, layer: str, unit: int, kind: str, form: str) -> Response:
-        markup = draw(context.library.get(slug), layer, unit, kind, request.args.get("level", type=int))
+        markup = draw(_asked(context.opened(slug)), layer, unit, kind, request.args.get("level", type=int))
         if form == "svg" and "bare" in request.args:
             return _kept(markup.encode(), SVG)
         if form not in ("svg", "pdf"):
             abort(404)
         alone = standalone(markup)
         name = f"{slug}-{layer}-{unit}-{kind}.{form}"
-        return _file(alone.encode() if form == "svg" else pdf_of_svg(alone), SVG if form == "svg" else PDF, name)
+        return file(alone.encode() if form == "svg" else pdf_of_svg(alone), SVG if form == "svg" else PDF, name)
 
     @server.get("/units/<slug>.csv")
-    @_told
+    @told
     def table(slug: str) -> Response:
-        rows = context.library.get(slug).run.table()
+        rows = context.opened(slug).run.table()
         text = io.StringIO()
         writer = csv.DictWriter(text, list(rows[0]), lineterminator="\n")
         writer.writeheader()
         writer.writerows(rows)
-        return _file(text.getvalue().encode(), "text/csv", f"{slug}-units.csv")
+        return file(text.getvalue().encode(), "text/csv", f"{slug}-units.csv")
 
     @server.post("/pdf")
-    @_told
+    @told
     def pdf() -> Response:
-        return _file(pdf_of_svg(request.get_data(as_text=True)), PDF, "figure.pdf")
+        return file(pdf_of_svg(request.get_data(as_text=True)), PDF, "figure.pdf")
 
 
 def picture(opened: OpenRun, kind: str, *parts: object, form: str = ".jpg") -> str:
@@ -98,34 +98,48 @@ def picture(opened: OpenRun, kind: str, *parts: object, form: str = ".jpg") -> s
     return link(kind, opened.slug, *parts[:-1], f"{parts[-1]}{form}", v=opened.run.id)
 
 
-def bands_strip(opened: OpenRun, layer: str, unit: int, level: int) -> bytes:
-    """Return a unit's examples of all bands side by side, the highest band first, as :func:`tops_strip`, JPEG."""
-    examples = opened.unit(layer, unit).examples
-    if examples is None:
-        raise GanatomyError(f"{opened.slug} keeps no examples of bands")
-    return _strip(opened, layer, unit, level, examples.seeds, examples.maps)
-
-
 def tops_strip(opened: OpenRun, layer: str, unit: int, level: int) -> bytes:
     """Return a unit's top samples side by side, bright where its activation exceeds its ``level``-th level, JPEG."""
     tops = opened.unit(layer, unit).tops
-    return _strip(opened, layer, unit, level, tops.seeds, tops.maps)
+    return jpeg(strip(_tiles(opened, layer, unit, level, tops.seeds, tops.maps)))
 
 
-def _strip(opened: OpenRun, layer: str, unit: int, level: int, seeds: np.ndarray, maps: np.ndarray) -> bytes:
+def bands_strip(opened: OpenRun, layer: str, unit: int, level: int) -> bytes:
+    """Return a unit's examples of all bands side by side, the highest band first, as :func:`tops_strip`, JPEG."""
+    examples = _examples(opened, layer, unit)
+    return jpeg(strip(_tiles(opened, layer, unit, level, examples.seeds, examples.maps)))
+
+
+STRIPS = {"tops": tops_strip, "bands": bands_strip}
+
+
+def picture_file(opened: OpenRun, kind: str, layer: str, unit: int, level: int | None) -> bytes:
+    """Return a unit's "tops" or "bands" as a PNG, rows as on its page; without a level, as they are."""
+    if kind == "tops":
+        tops = opened.unit(layer, unit).tops
+        seeds, maps, places = tops.seeds, tops.maps, np.arange(len(tops.seeds))
+        rows = [places[start : start + TILES_A_ROW] for start in range(0, len(places), TILES_A_ROW)]
+    else:
+        examples = _examples(opened, layer, unit)
+        seeds, maps, rows = examples.seeds, examples.maps, [np.array(p, int) for *_, p in examples.by_band()]
+    tiles = opened.pictures.tiles(seeds) if level is None else _tiles(opened, layer, unit, level, seeds, maps)
+    return png(sheet([tiles[row] for row in rows]))
+
+
+def _examples(opened: OpenRun, layer: str, unit: int) -> Examples:
+    examples = opened.unit(layer, unit).examples
+    if examples is None:
+        raise GanatomyError(f"{opened.slug} keeps no examples of bands")
+    return examples
+
+
+def _tiles(opened: OpenRun, layer: str, unit: int, level: int, seeds: np.ndarray, maps: np.ndarray) -> Bytes:
     levels = opened.unit(layer, unit).activation.levels
     if not 0 <= level < len(levels):
         raise GanatomyError(f"expected a level between 0 and {len(levels) - 1}, got {level}")
     pictures = opened.pictures
     masks = above(maps, float(levels[level]), pictures.height, pictures.width)
-    return jpeg(strip(spotlight(pictures.tiles(seeds), masks)))
-
-
-def _thumb(opened: OpenRun, layer: str, unit: int) -> bytes:
-    profile, pictures = opened.unit(layer, unit), opened.pictures
-    maps, seeds = profile.tops.maps[:SMALL_TILES], profile.tops.seeds[:SMALL_TILES]
-    masks = above(maps, profile.activation.threshold, pictures.height, pictures.width)
-    return thumbnail(spotlight(pictures.tiles(seeds), masks), SMALL_TILES, SMALL_HEIGHT)
+    return spotlight(pictures.tiles(seeds), masks)
 
 
 def draw(opened: OpenRun, layer: str, unit: int, kind: str, level: int | None = None) -> str:
@@ -153,27 +167,36 @@ def at_level(activation: Activation, level: int | None) -> Activation:
     return replace(activation, threshold=float(activation.levels[level]), share_on=float(activation.exceedance[level]))
 
 
-def _told(view: Callable[..., Response]) -> Callable[..., Response]:
-    """Turn wrong input into one line and status 404."""
+def told(view: Callable[..., Response]) -> Callable[..., Response]:
+    """Turn wrong input into one line and status 404, and what cannot be shown yet into 503."""
 
     @wraps(view)
     def told(**arguments: Any) -> Response:
         try:
             return view(**arguments)
         except GanatomyError as error:
-            return Response(" ".join(str(error).split()) + "\n", 404, mimetype="text/plain")
+            text, waits = " ".join(str(error).split()) + "\n", isinstance(error, NotYet)
+            return Response(text, 503 if waits else 404, {"Retry-After": "1"} if waits else {}, mimetype="text/plain")
 
     return told
 
 
+def _asked(opened: OpenRun) -> OpenRun:
+    """Return a run if it is the one that the address means; GanatomyError if its file has been replaced since."""
+    wanted = request.args.get("v", opened.run.id)
+    if wanted != opened.run.id:
+        raise GanatomyError(f"{opened.slug} is another run by now; load the page anew")
+    return opened
+
+
 def _kept(data: bytes, kind: str) -> Response:
-    """Return what browsers may keep, if the address names the run's id; else they must ask again."""
+    """Return what browsers may keep, if the address names the run's id (:func:`_asked`); else they must ask again."""
     answer = Response(data, mimetype=kind)
     answer.headers["Cache-Control"] = f"private, max-age={DAY}, immutable" if "v" in request.args else "no-cache"
     return answer
 
 
-def _file(data: bytes, kind: str, name: str) -> Response:
+def file(data: bytes, kind: str, name: str) -> Response:
     """Return what is to be saved."""
     answer = Response(data, mimetype=kind)
     answer.headers.set("Content-Disposition", "attachment", filename=name.replace("/", "-"))

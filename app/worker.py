@@ -2,11 +2,8 @@
 
 A **job** takes minutes (a dissection). Jobs run one after the other, report how far they are and can be cancelled; what
 became of them is kept for a while. A **request** takes a moment (draw these seeds without that unit) and blocks the
-thread that asks. It goes ahead of the jobs: a running one lets in those that wait whenever it calls :meth:`Desk.pause`,
-a dissection after every batch that is made and before it is counted. Those that come meanwhile wait for the next pause,
-and between two jobs too each round of requests is served once, so that a crowd slows a job and never stops it. Who asks
-names a channel and a turn (this person's panel, the slider's 17th move): a request with a later turn drops the earlier
-ones of its channel that have not begun, so that a slider's way does not have to be drawn, only where it ends.
+thread that asks. It goes ahead of the jobs: a running one lets in those that wait in :class:`Line` whenever it calls
+:meth:`Desk.pause`, a dissection after every batch that is made and before it is counted.
 
 Whatever a job or a request raises ends that one alone. Nothing here knows what the work is.
 """
@@ -18,30 +15,26 @@ import threading
 import time
 from collections import OrderedDict, deque
 from collections.abc import Callable
-from dataclasses import dataclass, field, replace
-from typing import Any, Generic, TypeVar
+from dataclasses import dataclass, replace
+from typing import Any, TypeVar
 
 from segmodels import GanatomyError
 
+from .line import PATIENCE, Line, Superseded
 from .reports import Report, State
 
 FINISHED_KEPT = 50  # jobs that have ended
-CHANNELS_KEPT = 1000  # whose last turn is remembered
-WAITING_REQUESTS = 32  # more is a crowd, or a mistake
-PATIENCE = 60.0  # seconds that a request waits at most for its turn
 
 T = TypeVar("T")
 Work = Callable[["Desk"], Any]
+
+__all__ = ["PATIENCE", "Cancelled", "Desk", "Superseded", "Worker"]
 
 log = logging.getLogger("ganatomy.worker")
 
 
 class Cancelled(KeyboardInterrupt):
     """Raised inside a cancelled job, so that it keeps what it has finished, as with Ctrl-C."""
-
-
-class Superseded(Exception):  # noqa: N818 (nothing went wrong)
-    """A later request of the same channel has made this one needless."""
 
 
 @dataclass(eq=False)
@@ -66,29 +59,6 @@ class _Job:
         return replace(report, seconds=now - self.began, seconds_left=left)
 
 
-@dataclass(eq=False)
-class _Request(Generic[T]):
-    """Work that a thread is waiting for."""
-
-    channel: object
-    turn: float | None
-    work: Callable[[], T]
-    ready: threading.Event = field(default_factory=threading.Event)
-    result: T | None = None
-    error: BaseException | None = None
-
-    def do(self) -> None:
-        try:
-            self.result = self.work()
-        except BaseException as error:  # it is the asker's, whatever it is
-            self.error = error
-        self.ready.set()
-
-    def drop(self, error: BaseException) -> None:
-        self.error = error
-        self.ready.set()
-
-
 class Desk:
     """What a running job is given: where it says how far it is, and lets others in."""
 
@@ -108,7 +78,7 @@ class Desk:
 
     def pause(self) -> None:
         """Serve those who wait now, then go on; raises :class:`Cancelled`, at once, if the job is not to go on."""
-        self._worker._serve(self._job)
+        self._worker.line.serve(lambda: self._job.report.cancelling)
         if self._job.report.cancelling:
             raise Cancelled
 
@@ -120,17 +90,15 @@ class Desk:
 class Worker:
     """The thread, its queue and its requests. All methods may be called from any thread."""
 
-    def __init__(self) -> None:
+    def __init__(self, name: str = "ganatomy-worker") -> None:
         self._lock = threading.Lock()
         self._wake = threading.Condition(self._lock)
         self._jobs: OrderedDict[int, _Job] = OrderedDict()
         self._queue: deque[_Job] = deque()
-        self._requests: deque[_Request] = deque()
-        self._turns: OrderedDict[object, float] = OrderedDict()  # channel -> its latest turn
+        self.line = Line(self._wake)
         self._last_id = 0
-        self._closing = False
         # A daemon, since a process that is told to end must not wait for a dissection; close() waits for a clean end.
-        self._thread = threading.Thread(target=self._run, name="ganatomy-worker", daemon=True)
+        self._thread = threading.Thread(target=self._run, name=name, daemon=True)
         self._thread.start()
 
     # -- jobs ----------------------------------------------------------------------------------------------
@@ -138,8 +106,7 @@ class Worker:
     def submit(self, kind: str, title: str, work: Work, details: Any = None) -> int:
         """Put a job at the end of the queue and return its number."""
         with self._lock:
-            if self._closing:
-                raise GanatomyError("the dashboard is ending; nothing new is begun")
+            self.line.check_open()
             self._last_id += 1
             job = _Job(Report(self._last_id, kind, title, details=details), work)
             self._jobs[job.report.id] = job
@@ -192,73 +159,18 @@ class Worker:
     ) -> T:
         """Have something done on the worker's thread, in the next pause of a job, and return its result.
 
-        Args:
-            work: called without arguments.
-            channel: whose request it is (hashable); None is nobody's in particular and is never superseded.
-            turn: its place among those of the channel; the order of asking if not given.
-            patience: seconds that it may wait to begin.
-
-        Raises:
-            Superseded: if a later turn of the channel was asked for before this one had begun.
-            GanatomyError: if the worker does not get to it in time, or ends.
-            Exception: what the work raised.
+        As :meth:`Line.ask`; on the worker's thread itself, at once.
         """
         if threading.current_thread() is self._thread:
             return work()  # a job that asks has the device already
-        request: _Request[T] = _Request(channel, turn, work)
-        with self._lock:
-            if self._closing:
-                raise GanatomyError("the dashboard is ending; nothing new is begun")
-            if channel is not None:
-                self._supersede(channel, turn)
-            if len(self._requests) >= WAITING_REQUESTS:
-                raise GanatomyError("too many wait for the device; try again in a moment")
-            self._requests.append(request)
-            self._wake.notify()
-        if not request.ready.wait(patience):
-            with self._lock:
-                waiting = request in self._requests
-                if waiting:
-                    self._requests.remove(request)
-            if waiting:
-                raise GanatomyError("the device is busy with a job; try again in a moment")
-            request.ready.wait()
-        if request.error is not None:
-            raise request.error
-        return request.result  # type: ignore[return-value]
-
-    def _supersede(self, channel: object, turn: float | None) -> None:
-        """Drop what waits in the channel, unless it is this turn that comes late."""
-        last = self._turns.get(channel)
-        if turn is not None and last is not None and turn < last:
-            raise Superseded
-        self._turns[channel] = turn if turn is not None else last if last is not None else 0.0
-        self._turns.move_to_end(channel)
-        while len(self._turns) > CHANNELS_KEPT:
-            self._turns.popitem(last=False)
-        for other in [request for request in self._requests if request.channel == channel]:
-            self._requests.remove(other)
-            other.drop(Superseded())
-
-    def _serve(self, job: _Job | None = None) -> None:
-        """Do the requests that wait now, on the worker's thread only; none (any more) once ``job`` is cancelled."""
-        with self._lock:
-            waiting = tuple(self._requests)
-        for request in waiting:
-            with self._lock:
-                if job is not None and job.report.cancelling:
-                    return
-                if request not in self._requests:  # it was dropped, or lost its patience
-                    continue
-                self._requests.remove(request)
-            request.do()
+        return self.line.ask(work, channel, turn, patience)
 
     # -- the thread ----------------------------------------------------------------------------------------
 
     def close(self, patience: float = 60.0) -> bool:
         """End: waiting jobs are dropped, the running one keeps what it has; tell whether the thread has ended."""
         with self._lock:
-            self._closing = True
+            self.line.closing = True
             for job in self._queue:
                 job.report = replace(job.report, state=State.CANCELLED, message="the dashboard ended before it began")
             self._queue.clear()
@@ -278,10 +190,10 @@ class Worker:
     def _run(self) -> None:
         while True:
             with self._lock:
-                while not (self._requests or self._queue or self._closing):
+                while not (self.line.waiting or self._queue or self.line.closing):
                     self._wake.wait()
-                ending = self._closing  # then nothing new comes: what waits now is all
-            self._serve()
+                ending = self.line.closing  # then nothing new comes: what waits now is all
+            self.line.serve()
             with self._lock:
                 job = self._queue.popleft() if self._queue else None
                 if job is not None:

@@ -21,12 +21,12 @@ Data flows one way::
 ``passing``         one pass over some atoms (``checkpoint``, ``slabs``: what it keeps while unfinished)
 ``parts``           what a pass has counted, live or in a file (``merge``: parts to the finished file)
 ``job``             what is to be dissected (``estimate``, ``memory``: what it will cost)
-``execute``         doing a job: all of it, its plan, a shard (``tuning``: how many samples at a time)
+``execute``         doing a job: all of it, its plan, a shard (``found``: what is there; ``tuning``: batch sizes)
 ``manifest``        what determines a run
 ``store``           the HDF5 files
 ``interrupts``      when Ctrl-C has to wait
 ``agreement``       counts -> IoU, chance, error bars, labels: pure functions
-``results``         a finished run, read only (``derived``: its tables, cached; ``notes``: what people say of units)
+``results``         a finished run, read only (``layer_result``: of a layer; ``derived``: tables, cached; ``notes``)
 ``effects/``        what edits do to concepts, beside random units; sweeps, doses, and the file that keeps them
 ``metrics/``        how near one set of images is to another
 ``artifacts/``      which units draw what should not be there, and how to take that away

@@ -233,6 +233,36 @@ class _Reading:
         return np.where(self._none, np.nan, iou(*sums[0]) - iou(*sums[1]))
 
 
+def exchanged(blocks: Int64, chance_blocks: Int64) -> tuple[Int64, Int64]:
+    """Return (counts, chance counts) [g, ...] that have changed places in every other group of each half.
+
+    What a unit owes to the image itself then cancels, positive or negative. To a unit that is independent of the labels
+    it makes no difference: its image's labels and the next one's are alike to it. So what :func:`labels` names in the
+    result it names by chance, and of the units without relation to the labels it names as many as in the run itself.
+    """
+    swap = (np.arange(len(blocks)) // 2 % 2 == 1).reshape(-1, *[1] * (blocks.ndim - 1))
+    return np.where(swap, chance_blocks, blocks), np.where(swap, blocks, chance_blocks)
+
+
+def error_at_levels(blocks: Int64, chance_blocks: Int64, first_plane: NDArray[np.bool_]) -> Float64:
+    """Return the jackknife standard error of the plain D = IoU - chance IoU at every coarse level, [U, Q, C].
+
+    Args:
+        blocks, chance_blocks: as for :func:`held_out`. NaN with fewer than 10 filled groups, or without a pixel.
+    """
+    real, chance = tally(blocks, first_plane), tally(chance_blocks, first_plane)
+    filled = np.flatnonzero(real.pixels[:, 0] > 0)
+    if len(filled) < LEAST_GROUPS:
+        return np.full(real.both.shape[1:], np.nan)
+    values = []
+    for group in filled:
+        parts = [_sum(t, np.arange(len(blocks)) != group) for t in (real, chance)]
+        ious = [iou(t.both, t.on[..., None], t.area[..., None, :]) for t in parts]
+        values.append(ious[0] - ious[1])
+    spread = np.stack(values)
+    return np.sqrt((len(filled) - 1) / len(filled) * ((spread - spread.mean(0)) ** 2).sum(0))
+
+
 def winners(h: HeldOut) -> NDArray[np.intp]:
     """Return each unit's concept with the largest held-out difference from chance, [U]; 0 where there is none."""
     difference = np.where(np.isnan(h.iou - h.chance), -np.inf, h.iou - h.chance)

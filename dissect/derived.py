@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import contextlib
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from pathlib import Path
 
 import numpy as np
@@ -17,10 +17,10 @@ from .manifest import ganatomy_version
 from .store import Reader
 
 UNITS_AT_ONCE = 32  # bounds the memory that the tables take while they are computed
-PER_HALF = ("halves_iou", "halves_difference")  # [2, U, C], all others [U, C]
+PER_HALF = ("halves_iou", "halves_difference")  # [2, U, C], all others [U, C] or [U]
 TABLES = (
     "iou", "chance_iou", "information_ratio", "negative_ratio", "threshold", "accuracy", "average_precision",
-    "iou_heldout", "chance_heldout", "stderr", *PER_HALF,
+    "iou_heldout", "chance_heldout", "stderr", "chance_label", *PER_HALF,
 )  # fmt: skip
 
 Tables = dict[str, np.ndarray]
@@ -53,7 +53,9 @@ def _some(
     chance = agreement.tally(counts("chance_counts").sum(0), plane)
     index, ratio = agreement.best_level(real, judged)
     threshold = np.take_along_axis(levels[units], np.maximum(index, 0), 1).astype(np.float64)
-    held = agreement.held_out(counts("block_counts"), counts("chance_block_counts"), plane, judged)
+    blocks = counts("block_counts"), counts("chance_block_counts")
+    held = agreement.held_out(*blocks, plane, judged)
+    null = agreement.held_out(*agreement.exchanged(*blocks), plane, judged)
     return {
         "iou": agreement.iou_at(real, index),
         "chance_iou": agreement.iou_at(chance, index),
@@ -65,6 +67,7 @@ def _some(
         "iou_heldout": held.iou,
         "chance_heldout": held.chance,
         "stderr": held.stderr,
+        "chance_label": agreement.labels(null, judged),
         "halves_iou": held.halves_iou,
         "halves_difference": held.halves_difference,
     }
@@ -79,22 +82,36 @@ class TableCache:
 
     def get(self, layer: str, compute: Callable[[], Tables]) -> Tables:
         """Return a layer's tables, from the cache if it is this run's, else computed and kept."""
-        kept = self._load()
-        if all(f"{layer}/{name}" in kept for name in TABLES):
+        kept = self._load(_names(layer))
+        if len(kept) == len(TABLES):
             return {name: kept[f"{layer}/{name}"] for name in TABLES}
         tables = compute()
-        self._save(kept | {f"{layer}/{name}": value for name, value in tables.items()})
+        self._save(self._load() | {f"{layer}/{name}": value for name, value in tables.items()})
         return tables
 
-    def _load(self) -> Tables:
+    def holds(self, layers: Iterable[str]) -> bool:
+        """Tell whether the tables of some layers are there, without reading them."""
+        wanted = {name for layer in layers for name in _names(layer)}
+        try:
+            with np.load(self.path, allow_pickle=False) as file:
+                return str(file["key"]) == self._key and wanted <= set(file.files)
+        except Exception:
+            return False
+
+    def _load(self, wanted: set[str] | None = None) -> Tables:
+        """Return the tables that are there, all or of those names."""
         try:
             with np.load(self.path, allow_pickle=False) as file:
                 if str(file["key"]) != self._key:
                     return {}
-                return {name: file[name] for name in file.files if name != "key"}
+                return {name: file[name] for name in file.files if name != "key" and (not wanted or name in wanted)}
         except Exception:  # no cache, another version's, or a damaged one: all mean "compute"
             return {}
 
     def _save(self, tables: Tables) -> None:
         with contextlib.suppress(GanatomyError), replacing(self.path) as disk:  # if it cannot be, it only costs time
             np.savez(disk, key=np.array(self._key), **tables)  # type: ignore[arg-type]
+
+
+def _names(layer: str) -> set[str]:
+    return {f"{layer}/{name}" for name in TABLES}

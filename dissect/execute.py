@@ -12,21 +12,18 @@ from torch import Tensor
 
 from segmodels import GanatomyError, Segmenter
 
-from . import store
-from .checkpoint import Checkpoint, set_aside
-from .disk import orphans
+from . import found, store
+from .checkpoint import Checkpoint
 from .exactness import reproducibly
 from .generators import Codes, Generator
 from .job import TOP, Job
-from .manifest import ADOPTED, Manifest, differences
+from .manifest import Manifest
 from .merge import write_finished
 from .parts import LivePart, Part, StoredPart
 from .passing import Levels, Pass, Progress
 from .results import Run
 from .samples import Samples, Sampling
 from .tuning import settle_batch
-
-OWN_TO_A_SHARD = ("batch", "threads", "device", "versions")  # what a shard may not share with its plan
 
 
 def run(
@@ -102,18 +99,18 @@ def run(
 
 def run_job(job: Job, progress: Progress | None = None) -> Run:
     """Do a job, or what is left of it, and return the finished run."""
-    _check_folder(job)
+    found.check_folder(job)
     with reproducibly(job.threads_each):
         size = job.forward().label_size(job.count_size)
         manifest = job.manifest(size)
         if job.out.exists():
-            return _finished(job, manifest)
-        manifest = _adopt(job, manifest, size)
+            return found.finished(job, manifest)
+        manifest = found.adopt(job, manifest, size)
     with reproducibly(job.threads_each):
         parts = _parts(job, manifest, size, range(job.plan.atoms), job.given or None, progress)
         with _keeping(parts, job.out):
             write_finished(job.out, parts, job.static())
-    _tidy(job)
+    found.tidy(job)
     return Run(job.out)
 
 
@@ -125,27 +122,27 @@ def run_shard(job: Job, plan: Path, index: int, count: int, progress: Progress |
     Raises:
         GanatomyError: for the plan of another dissection, naming what differs; for a shard that does not exist.
     """
-    _check_folder(job)
+    found.check_folder(job)
     atoms = job.plan.shard(index, count)
     if job.memory is not None:
         raise GanatomyError("a shard counts all layers in one pass; take more shards instead of memory=")
     with reproducibly(job.threads_each):
         size = job.forward().label_size(job.count_size)
-        manifest, levels = _of_plan(job, plan, size)
-        if _shard_exists(job, manifest, atoms):
+        manifest, levels = found.of_plan(job, plan, size)
+        if found.shard_exists(job, manifest, atoms):
             return job.out
-        _refuse_another(job, manifest, _begun(job) or manifest)
+        found.refuse_another(job, manifest, found.begun(job) or manifest)
         (part,) = _parts(job, manifest, size, atoms, levels, progress)
         assert isinstance(part, LivePart)
         with _keeping([part], job.out):
             part.write(job.out, job.static())
-    _tidy(job)
+    found.tidy(job)
     return job.out
 
 
 def write_plan(job: Job) -> Path:
     """Write to ``job.out`` what all shards must share, manifest and levels, and return ``job.out``."""
-    _check_folder(job)
+    found.check_folder(job)
     if job.out.exists():
         raise GanatomyError(f"{job.out} exists; choose another output or remove it")
     with reproducibly(job.threads_each):
@@ -176,7 +173,7 @@ def _parts(
     for number, layers in enumerate(groups):
         folder = job.partial / f"pass-{number + 1}"
         file = folder.with_suffix(".h5")
-        stored = _sound(file)
+        stored = found.sound(file)
         if stored is None or stored.layers != layers:
             part = a_pass(layers, folder).run(_share(progress, number, len(groups)))
             folder.parent.mkdir(exist_ok=True)
@@ -206,96 +203,3 @@ def _share(progress: Progress | None, number: int, passes: int) -> Progress | No
     if progress is None:
         return None
     return lambda done, total: progress(number * total + done, passes * total)
-
-
-# -- what is there already ----------------------------------------------------------------------------------
-
-
-def _check_folder(job: Job) -> None:
-    if not job.out.parent.is_dir():
-        raise GanatomyError(f"no such folder for the output: {job.out.parent}")
-
-
-def _tidy(job: Job) -> None:
-    """Remove what the run needed only while it was unfinished, or had begun to write when it was killed."""
-    Checkpoint(job.partial).remove()
-    job.status.unlink(missing_ok=True)
-    for leftover in (path for name in (job.out, job.status) for path in orphans(name)):
-        leftover.unlink(missing_ok=True)
-
-
-def _finished(job: Job, manifest: Manifest) -> Run:
-    run = Run(job.out)
-    older = () if "examples" in run.manifest else ("examples",)  # but finished all the same
-    others = differences(manifest, run.manifest, ("versions", "device", *ADOPTED, *older))
-    if others:
-        raise GanatomyError(
-            f"{job.out} is another dissection ({'; '.join(others[:3])}); choose another output or remove it"
-        )
-    _tidy(job)  # it may have been killed between its last two steps
-    return run
-
-
-def _adopt(job: Job, manifest: Manifest, size: tuple[int, int]) -> Manifest:
-    """Return the unfinished run's manifest, having taken over its batch size and threads; refuse another run."""
-    theirs = _begun(job)
-    if theirs is None:
-        settle_batch(job, size)
-        return job.manifest(size)
-    _refuse_another(job, manifest, theirs, tuple(name for name in ADOPTED if job.asked[name] is None))
-    job.batch, job.threads = int(theirs["batch"]), int(theirs["threads"])
-    return theirs
-
-
-def _begun(job: Job) -> Manifest | None:
-    """Return the manifest of the job that left something unfinished here."""
-    passes = (path for path in sorted(job.partial.glob("pass-*")) if path.is_dir())
-    for folder in (job.partial, *passes):
-        if (header := Checkpoint(folder).header()) is not None:
-            return header.manifest
-    for file in sorted(job.partial.glob("pass-*.h5")):
-        if (part := _sound(file)) is not None:
-            return part.header.manifest
-    return None
-
-
-def _refuse_another(job: Job, ours: Manifest, theirs: Manifest, ignore: tuple[str, ...] = ()) -> None:
-    if others := differences(ours, theirs, ignore):
-        raise GanatomyError(
-            f"{job.partial} was begun with another manifest ({'; '.join(others[:3])}); "
-            "repeat that command, or choose another output, or remove the folder"
-        )
-
-
-def _of_plan(job: Job, path: Path, size: tuple[int, int]) -> tuple[Manifest, Levels]:
-    """Return manifest and levels of a plan, having taken over its batch size; refuse the plan of another run."""
-    reader = store.Reader(path, store.PLAN)
-    theirs = reader.json("manifest")
-    ignore = OWN_TO_A_SHARD if job.asked["batch"] is None else OWN_TO_A_SHARD[1:]
-    if others := differences(job.manifest(size), theirs, ignore):
-        raise GanatomyError(f"{path} is the plan of another dissection ({'; '.join(others[:3])})")
-    job.batch = int(theirs["batch"])
-    return theirs, {name: reader.read(f"layers/{name}/levels") for name in job.shapes}
-
-
-def _shard_exists(job: Job, manifest: Manifest, atoms: range) -> bool:
-    """Whether the shard is there already; one that is damaged is set aside."""
-    part = _sound(job.out)
-    if part is None:
-        return False
-    if part.header.manifest != manifest or part.header.atoms != atoms:
-        raise GanatomyError(f"{job.out} is a shard of another dissection, or other atoms; choose another output")
-    _tidy(job)
-    return True
-
-
-def _sound(path: Path) -> StoredPart | None:
-    """Return the complete part at ``path``, None if there is none; one that is damaged is set aside."""
-    if not path.is_file():
-        return None
-    try:
-        part = StoredPart(path)
-    except GanatomyError as error:
-        set_aside(path, error)
-        return None
-    return part if part.header.complete else None

@@ -49,10 +49,12 @@ def second_file(planted_file):
 
 
 @contextlib.contextmanager
-def serving(files, folder=None, host="127.0.0.1", watch=None):
-    """Serve files in a thread; yields (address, Dash app)."""
+def serving(files, folder=None, host="127.0.0.1", watch=None, tables=True):
+    """Serve files in a thread, their tables computed or not; yields (address, Dash app)."""
     watch = watch or guard(host)
     context = server.context_of(Library([Path(f) for f in files], folder))
+    for run in context.library.runs if tables else ():
+        assert run.layers  # which computes them
     app = server.build(context, watch)
     listening = server.listen(host, 0)
     running = server.server_of(app, listening)

@@ -1,9 +1,12 @@
 """What several tests need."""
 
+import time
+
 import h5py
 import numpy as np
 import torch
 
+from dissect import forward
 from segmodels import Concept, Segmenter
 from segmodels.base import UNLABELLED
 
@@ -28,6 +31,17 @@ def differing(a, b):
             equal = x.dtype == object and x.tolist() == y.tolist()
             names |= set() if equal else {name}
     return sorted(names)
+
+
+def slowly(monkeypatch, seconds=0.02):
+    """Let every batch take a moment, so that there is something to watch and time for something else."""
+    real = forward.Forward._make
+
+    def make(self, *arguments):
+        time.sleep(seconds)
+        return real(self, *arguments)
+
+    monkeypatch.setattr(forward.Forward, "_make", make)
 
 
 class Stop:

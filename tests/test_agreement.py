@@ -224,3 +224,68 @@ def test_judged_concepts():
 def test_iou_of_nothing_is_nan():
     t = Tally(np.zeros((1, 1, 2), int), np.zeros((1, 1), int), np.zeros((1, 2), int), np.array([100]))
     assert np.isnan(agreement.iou_at(t, np.zeros((1, 2), int))).all()
+
+
+@pytest.fixture(scope="module")
+def strangers():
+    """Blocks of 240 units that have nothing to do with the labels but where both tend to be, and of 20 that do."""
+    state = np.random.RandomState(3)
+    groups, samples, side, units = 20, 4, 10, 260
+    ramp = np.linspace(-1, 1, side)
+    place = {1: ramp[:, None] + 0 * ramp, 2: -ramp[:, None] + 0 * ramp, 3: 0 * ramp[:, None] + ramp}
+    score = np.stack([place[c] + state.randn(groups, samples, 1, 1) + 0 * place[c] for c in (1, 2, 3)])
+    labels = np.zeros((groups, samples, 1, side, side), np.int16)
+    labels[:, :, 0] = 1 + score.argmax(0)
+    slope = state.randn(units, 2, 1, 1)
+    features = state.randn(groups, samples, units, side, side) + slope[:, 0] * ramp[:, None] + slope[:, 1] * ramp
+    features = (features + 2 * state.randn(groups, samples, units, 1, 1)).astype(np.float32)
+    features[:, :, 240:] += 2 * (labels == 2)
+    levels = np.quantile(features, 1 - np.geomspace(0.5, 0.01, 8), axis=(0, 1, 3, 4)).T.astype(np.float32)
+    pairs = zip(features, labels, np.roll(labels, -1, 1), strict=True)
+    blocks = [[count_reference(f, y, levels, 4) for y in (own, other)] for f, own, other in pairs]
+    return tuple(np.stack([block[i] for block in blocks]) for i in (0, 1))
+
+
+ALL, THREE = np.ones(4, bool), np.array([False, True, True, True])
+
+
+def test_exchanged_counts_are_the_same_counts_in_other_places(strangers):
+    blocks, chance = strangers
+    real, null = agreement.exchanged(blocks, chance)
+    np.testing.assert_array_equal(real + null, blocks + chance)
+    moved = (real != blocks).any((1, 2, 3))
+    assert moved[::2].sum() == moved[1::2].sum() == 5
+    np.testing.assert_array_equal(agreement.exchanged(real, null), (blocks, chance))
+
+
+def test_exchanged_counts_name_strangers_as_often_and_no_others(strangers):
+    """A rule that is made loose on purpose, so that there is something to count."""
+    blocks, chance = strangers
+    real = agreement.held_out(blocks, chance, ALL, THREE)
+    null = agreement.held_out(*agreement.exchanged(blocks, chance), ALL, THREE)
+    loose = [agreement.labels(h, THREE, floor=-1, alpha=0.6)[:240] > 0 for h in (real, null)]
+    named, by_chance = (int(found.sum()) for found in loose)
+    assert 10 < named < 120
+    assert abs(named - by_chance) < 3 * np.sqrt(named + by_chance)
+    assert (agreement.labels(real, THREE)[240:] == 2).all(), "what is related is named"
+    assert not agreement.labels(null, THREE)[240:].any(), "but not by chance"
+
+
+@pytest.mark.parametrize(("unit", "concept", "level"), [(0, 2, 0), (1, 5, 3), (3, 1, 7)])
+def test_the_error_at_a_level_is_the_jackknife_of_the_difference(world, unit, concept, level):
+    _, _, levels, counts, chance = world
+    blocks = [coarse_blocks(c, levels.shape[1]) for c in (counts, chance)]
+    values = []
+    for left in range(20):
+        pair = []
+        for b in blocks:
+            c = np.delete(b, left, 0).sum(0)[unit, level + 1 :]
+            both, on = c[:, concept].sum(), c[:, FIRST].sum()
+            area = np.delete(b, left, 0).sum(0)[unit, :, concept].sum()
+            pair.append(both / (on + area - both))
+        values.append(pair[0] - pair[1])
+    expected = np.sqrt(19 / 20 * ((np.array(values) - np.mean(values)) ** 2).sum())
+    got = agreement.error_at_levels(*blocks, FIRST)
+    assert got.shape == (5, 8, CONCEPTS)
+    assert got[unit, level, concept] == pytest.approx(expected, rel=1e-9)
+    assert np.isnan(agreement.error_at_levels(blocks[0][:9], blocks[1][:9], FIRST)).all()

@@ -2,6 +2,7 @@
 
 import base64
 import functools
+import io
 import json
 import shutil
 import threading
@@ -12,7 +13,8 @@ import h5py
 import numpy as np
 import pytest
 from dashboard import LAYERS, chromium, planted_file, serving, visitors  # noqa: F401
-from helpers import differing
+from helpers import differing, slowly
+from PIL import Image
 
 import app.library
 import app.orders
@@ -24,7 +26,6 @@ from app.masks import above
 from app.pages.jobs import _layers_of, order_of
 from app.rows import draw_row
 from app.worker import Superseded
-from dissect import forward
 from dissect.pictures import to_bytes
 from segmodels import GanatomyError
 
@@ -46,17 +47,6 @@ def until(condition):
             return value
         time.sleep(0.05)
     raise AssertionError("it never came to that")
-
-
-def slowly(monkeypatch, seconds):
-    """Let every batch take a moment, so that there is something to watch."""
-    real = forward.Forward._make
-
-    def make(self, *arguments):
-        time.sleep(seconds)
-        return real(self, *arguments)
-
-    monkeypatch.setattr(forward.Forward, "_make", make)
 
 
 def go(visitor, path):
@@ -276,6 +266,10 @@ def test_with_and_without_a_unit(home, visitors):  # noqa: F811
     unit = changing_unit()
     page = go(visitors(address), f"/unit/faces/{LAYER}/{unit}")
     page.wait_for_selector("#live-where[src^=data]")
+    tops = [sample.seed for sample in dissect.open(folder / "faces.h5").layer(LAYER).top(unit)[:6]]
+    assert shown(page, "after") == expected(unit, tops, 1.0, "after"), "unasked, where it does something"
+    page.fill("#live-seeds", "0:6")
+    until(lambda: shown(page, "after") == expected(unit, range(6), 1.0, "after"))
     level = dissect.open(folder / "faces.h5").layer(LAYER).levels[unit]
     at = int(page.get_attribute("#unit-level [role=slider]", "aria-valuenow"))
     for row in ("before", "after", "difference", "where"):
@@ -310,6 +304,34 @@ def test_with_and_without_a_unit(home, visitors):  # noqa: F811
     until(lambda: not page.inner_text("#live-says") and shown(page, "before") == expected(unit, range(6), 0, "before"))
 
 
+def test_what_is_shown_is_saved(home, visitors):  # noqa: F811
+    folder, address = home
+    unit, level = changing_unit(), 30
+    page = go(visitors(address), f"/unit/faces/{LAYER}/{unit}?seeds=3,40&without=0.4&level={level}")
+    page.wait_for_selector("#live-where[src^=data]")
+    threshold = dissect.open(folder / "faces.h5").layer(LAYER).levels[unit, level]
+    saved = {}
+    for place in ("#live-png", "a.export[href*='/tops/']", "a.export[href*='/bands/']"):
+        with page.expect_download() as download:
+            page.click(place)
+        saved[download.value.suggested_filename] = np.asarray(Image.open(download.value.path())).astype(float)
+    live, tops, bands = (f"faces-{LAYER}-{unit}-{name}.png" for name in ("seeds-3-40", "tops", "bands"))
+    assert set(saved) == {live, tops, bands}
+    side = 192
+    assert saved[live].shape == (4 * side + 3 * 6, 2 * side, 3)
+    for row, name in enumerate(("before", "after", "difference", "where")):
+        jpeg = Image.open(io.BytesIO(expected(unit, [3, 40], 0.4, name, threshold)))
+        shown_row = np.asarray(jpeg.resize((2 * side, side), Image.Resampling.BICUBIC)).astype(float)
+        top = row * (side + 6)
+        assert np.abs(saved[live][top : top + side] - shown_row).mean() < 4
+    at_level = Image.open(io.BytesIO(page.request.get(f"{address}/tops/faces/{LAYER}/{unit}/{level}.jpg").body()))
+    assert np.abs(saved[tops][:128] - np.asarray(at_level.crop((0, 0, 768, 128)))).mean() < 6
+    page.check("#unit-whole")
+    with page.expect_download() as download:
+        page.click("a.export[href*='/tops/']")
+    assert np.abs(np.asarray(Image.open(download.value.path())) - saved[tops]).mean() > 10
+
+
 def test_rapid_moves_end_on_the_last_value_while_a_job_runs(home, visitors, monkeypatch):  # noqa: F811
     _, address = home
     unit = changing_unit()
@@ -318,7 +340,7 @@ def test_rapid_moves_end_on_the_last_value_while_a_job_runs(home, visitors, monk
     fill(one, generator="planted:4", segmenter="planted", samples=2000, out="long")
     one.click("#order-start")
     job(one, 1, "running")
-    page = go(visitors(address), f"/unit/faces/{LAYER}/{unit}")
+    page = go(visitors(address), f"/unit/faces/{LAYER}/{unit}?seeds=0:6")
     page.wait_for_selector("#live-after[src^=data]")
     asked = []
     page.on("request", lambda request: asked.append(request.url) if "/live/" in request.url else None)

@@ -342,6 +342,64 @@ def test_a_view_is_its_address(site, visitors, opened):  # noqa: F811
     assert [float(row["IoU"]) for row in table] == values
 
 
+def pairs_shown(visitor):
+    """The rows of the grid of pairs, in order, as (first unit, what became of its label)."""
+    visitor.page.wait_for_selector("#compare-count:has-text('pairs')")
+    return [
+        tuple(pair)
+        for pair in visitor.page.evaluate(
+            """() => { const found = [];
+            const api = dash_ag_grid.getApi("compare-grid");
+            api.forEachNodeAfterFilterAndSort((n) => found.push([n.data.aUnit, n.data.change]));
+            return found; }"""
+        )
+    ]
+
+
+def test_the_order_by_two_columns_is_in_the_address(site, visitors, opened):  # noqa: F811
+    visitor = visitors(site).visit("/units/planted")
+    page = visitor.page
+    grid_ready(visitor)
+    page.click(".ag-header-cell[col-id=category][role=columnheader]")
+    page.click(".ag-header-cell[col-id=iou][role=columnheader]", modifiers=["Shift"])
+    visitor.until("() => new URLSearchParams(location.search).get('sort') === 'category.asc,iou.asc'")
+    order = shown_units(visitor)
+    of = {(r["layer"], r["unit"]): (r.get("category") or "", r.get("iou") or -1) for r in rows(opened)}
+    assert [of[unit] for unit in order] == sorted(of.values())
+    again = visitors(site).visit(visitor.path())
+    grid_ready(again)
+    assert shown_units(again) == order
+
+
+def test_a_view_of_pairs_is_its_address(site, visitors):  # noqa: F811
+    at = "/compare/planted?layer=layer1&with=second&layer2=layer1&by=index"
+    visitor = visitors(site).visit(at, "#compare-grid")
+    page = visitor.page
+    everything = pairs_shown(visitor)
+    assert len(everything) == 64
+    page.click("#compare-only")
+    page.click("[role=option] >> text=same label")
+    visitor.until("() => new URLSearchParams(location.search).get('only') === 'same label'")
+    page.click(".ag-header-cell[col-id=aConcept][role=columnheader]")
+    page.click(".ag-header-cell[col-id=r][role=columnheader]", modifiers=["Shift"])
+    visitor.until("() => (new URLSearchParams(location.search).get('sort') || '').endsWith(',r.asc')")
+    kept = pairs_shown(visitor)
+    assert sorted(kept) == sorted(pair for pair in everything if pair[1] == "same label")
+    assert kept != [pair for pair in everything if pair in kept]
+    assert page.inner_text("#compare-count") == f"{len(kept)} of 64 pairs"
+    assert visitor.path().startswith(
+        "/compare/planted?layer=layer1&with=second&layer2=layer1&by=index&only=same+label&sort="
+    )
+    again = visitors(site).visit(visitor.path(), "#compare-grid")
+    assert pairs_shown(again) == kept
+    assert again.page.input_value("#compare-only") == "same label"
+    again.page.click("#compare-by")  # another choice of what is compared keeps the view
+    again.page.click("[role=option] >> text=most alike")
+    again.until("location.search.includes('by=r')")
+    again.settle("#compare-grid")
+    assert {change for _, change in pairs_shown(again)} == {"same label"}
+
+
 def test_two_visitors_do_not_disturb_each_other(site, visitors):  # noqa: F811
     one = visitors(site).visit("/units/planted?layer=layer1")
     two = visitors(site, "dark").visit("/units/planted?layer=layer3&labelled=yes")

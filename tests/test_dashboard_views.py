@@ -1,9 +1,14 @@
 """What the dashboard serves by address, and the files it may meet, without a browser."""
 
+import base64
 import csv
+import gc
 import io
 import json
 import shutil
+import weakref
+import zlib
+from pathlib import Path
 from urllib.parse import quote
 
 import h5py
@@ -15,18 +20,22 @@ from plotly.utils import PlotlyJSONEncoder
 
 import dissect
 import segmodels
-from app import cli, server
+from app import cli, pdf, server
+from app.at_levels import at_levels
 from app.comparing import MAXIMA, PROFILES, changes, likeness, pairs
-from app.context import Address, Context, link
+from app.context import Address, link
 from app.drawings import short
 from app.facts import percent
 from app.library import Library
 from app.masks import DIM, FOG
 from app.pages import compare
-from app.pages.unit import iou_at_levels
-from app.pages.units import filters, rows
+from app.pages.grids import filters, sort
+from app.pages.units import EXACT, rows
+from app.pdf import pdf_of_svg
 from app.safety import guard
 from app.views import draw, tops_strip
+from dissect import agreement
+from dissect.levels import coarse_indices
 from dissect.pictures import decode
 from dissect.resample import resample
 from segmodels import GanatomyError
@@ -45,10 +54,17 @@ def opened(library):
 
 
 @pytest.fixture(scope="session")
-def web(library):
-    context = server.context_of(library)
-    yield server.build(context, guard("127.0.0.1")).server.test_client()
-    context.engine.close()
+def context(library):
+    made = server.context_of(library)
+    for run in library.runs:
+        assert run.layers  # which computes their tables
+    yield made
+    made.engine.close()
+
+
+@pytest.fixture(scope="session")
+def web(context):
+    return server.build(context, guard("127.0.0.1")).server.test_client()
 
 
 # -- pictures ------------------------------------------------------------------------------------------------------
@@ -91,6 +107,32 @@ def test_samples_are_bright_where_the_unit_is_on(level, kind, samples, opened, w
     assert checked >= len(tops)
 
 
+@pytest.mark.parametrize(("kind", "rows", "columns"), [("tops", 2, 6), ("bands", 5, 3)])
+def test_pictures_are_saved_without_loss_in_the_rows_of_the_page(kind, rows, columns, opened, web):
+    unit, size = opened.layer("layer1").ranking()[0], 128
+    at = link(kind, "planted", "layer1", unit)
+    answer = web.get(f"{at}/20.png", headers=HOST)
+    assert answer.mimetype == "image/png"
+    assert f"planted-layer1-{unit}-{kind}.png" in answer.headers["Content-Disposition"]
+    got, whole = (
+        np.asarray(Image.open(io.BytesIO(data))).astype(float)
+        for data in (answer.data, web.get(f"{at}/20.png?whole=1", headers=HOST).data)
+    )
+    assert got.shape == whole.shape == (rows * size, columns * size, 3)
+    strip = np.asarray(Image.open(io.BytesIO(web.get(f"{at}/20.jpg", headers=HOST).data))).astype(float)
+    samples = top_samples if kind == "tops" else examples_of_bands
+    pictures = dict(opened.run.thumbnails())
+    found = list(samples(opened.run.layer("layer1"), unit))
+    assert len(found) == rows * columns
+    for i, sample in enumerate(found):
+        y, x = divmod(i, columns)
+        here = slice(y * size, (y + 1) * size), slice(x * size, (x + 1) * size)
+        plain = np.asarray(Image.fromarray(decode(pictures[sample.seed])).resize((size, size), 3))
+        np.testing.assert_array_equal(whole[here], plain)
+        assert np.abs(got[here] - strip[:, i * size : (i + 1) * size]).mean() < 6  # the strip is a JPEG
+    assert np.abs(got - whole).mean() > 10, "one of them is dimmed where the unit is off"
+
+
 def _eroded(mask):
     padded = np.pad(mask, 4, mode="edge")
     return np.all([padded[y : y + mask.shape[0], x : x + mask.shape[1]] for y in (0, 4, 8) for x in (0, 4, 8)], axis=0)
@@ -104,6 +146,33 @@ def test_pictures_may_be_kept_only_under_the_runs_id(opened, web):
     assert plain.data == named.data
     seed = opened.run.layer("layer1").top(3)[0].seed
     assert web.get(f"/sample/planted/{seed}.jpg", headers=HOST).data == dict(opened.run.thumbnails())[seed]
+
+
+def test_of_a_run_that_was_replaced_nothing_is_kept_and_nothing_is_mixed(planted_file, second_file, tmp_path):  # noqa: F811
+    path = Path(shutil.copy(planted_file, tmp_path / "run.h5"))
+    context = server.context_of(Library([path]))
+    web = server.build(context, guard("127.0.0.1")).server.test_client()
+    old = context.library.get("run")
+    assert old.layers
+    gone, before = weakref.ref(old), old.run.id
+    at = [f"{link('thumb', 'run', 'layer1', 3)}.jpg", f"{link('tops', 'run', 'layer1', 3, 9)}.jpg"]
+    at += [f"{link('drawing', 'run', 'layer1', 3, 'bars')}.svg"]
+    first = [web.get(address, query_string={"v": before, "bare": 1}, headers=HOST) for address in at]
+    assert all("immutable" in answer.headers["Cache-Control"] for answer in first)
+    del old
+    shutil.copy(second_file, tmp_path / "other.h5")
+    (tmp_path / "other.h5").replace(path)
+    assert context.library.get("run").layers
+    for address, answer in zip(at, first, strict=True):
+        stale = web.get(address, query_string={"v": before, "bare": 1}, headers=HOST)
+        assert (stale.status_code, stale.headers.get("Cache-Control")) == (404, None)
+        assert "another run by now" in stale.text
+        now = web.get(address, query_string={"v": context.library.get("run").run.id, "bare": 1}, headers=HOST)
+        assert now.data != answer.data
+        assert "immutable" in now.headers["Cache-Control"]
+    gc.collect()
+    assert gone() is None, "the old run, its file and its pictures are let go"
+    context.engine.close()
 
 
 @pytest.mark.parametrize(
@@ -136,6 +205,31 @@ def test_drawings_come_as_svg_and_pdf(opened, web):
     assert f"on above {short(float(layer.levels[unit, 9]))}" in marked
 
 
+def drawn(pdf):
+    """The operators of a PDF's page, as text."""
+    found = pdf[pdf.index(b"stream") + 6 : pdf.index(b"endstream")].strip()
+    return zlib.decompress(base64.a85decode(found.removesuffix(b"~>"))).decode("latin-1")
+
+
+def test_a_pdf_has_every_character_or_a_box_for_it(monkeypatch):
+    text = '<svg xmlns="http://www.w3.org/2000/svg" width="99" height="50"><text x="9" y="20">{}</text></svg>'
+    plain = pdf_of_svg(text.format("Größe − 3"))
+    assert b"FontFile" not in plain, "what every reader has is not embedded"
+    assert "(Gr\\366\\337e \\226 3) Tj" in drawn(plain)
+    if any(Path(path).is_file() for path in pdf.WIDE_FILES):
+        wide = pdf_of_svg(text.format("кошка ≥ α"))
+        assert b"FontFile2" in wide
+        assert len(wide) < 60_000, "in part"
+    monkeypatch.setattr(pdf, "WIDE_FILES", ())
+    pdf._wide_font.cache_clear()
+    try:
+        boxes = drawn(pdf_of_svg(text.format("x кошка y")))
+    finally:
+        pdf._wide_font.cache_clear()
+    assert "(nnnnn) Tj" in boxes, "n is the box of ZapfDingbats"
+    assert "(x ) Tj" in boxes
+
+
 def test_the_table_of_units_is_the_runs(opened, web):
     answer = web.get("/units/planted.csv", headers=HOST)
     table = list(csv.DictReader(io.StringIO(answer.text)))
@@ -146,15 +240,32 @@ def test_the_table_of_units_is_the_runs(opened, web):
 # -- numbers -------------------------------------------------------------------------------------------------------
 
 
-def test_iou_at_a_level_is_that_of_the_results(opened):
+def test_numbers_at_a_level_are_those_of_the_counts(opened):
     for layer in opened.layers:
+        counts = opened.run.layer(layer.name)
+        chance = agreement.tally(counts.chance_counts.sum(0), opened.run.first_plane)
+        coarse = coarse_indices(48).tolist()
         for unit in layer.ranking()[:3]:
             profile = opened.unit(layer.name, unit)
-            got = iou_at_levels(opened, profile)
+            got = at_levels(opened, profile)
             chosen = [c.index for c in profile.candidates]
             for level in (0, 17, 47):
-                expected = opened.run.layer(layer.name).iou_at(level=level)[unit, chosen]
-                np.testing.assert_array_equal(got[level], expected)
+                np.testing.assert_array_equal(got.iou[level], counts.iou_at(level=level)[unit, chosen])
+                both, on = chance.both[unit, level, chosen], chance.on[unit, level]
+                np.testing.assert_array_equal(got.chance[level], both / (on + chance.area[unit, chosen] - both))
+            blocks = [
+                opened.run.reader.read(f"layers/{layer.name}/{name}")[:, [unit]]
+                for name in ("block_counts", "chance_block_counts")
+            ]
+            error = agreement.error_at_levels(*blocks, opened.run.first_plane)[0][:, chosen]
+            for level in range(48):
+                nearest = min(range(8), key=lambda q: (abs(coarse[q] - level), q))
+                np.testing.assert_array_equal(got.error[level], error[nearest])
+            # A coarse level's IoU is that of the same blocks: the error belongs to what stands beside it.
+            merged = agreement.tally(blocks[0].sum(0), opened.run.first_plane)
+            q = 5
+            same = agreement.iou(merged.both[0, q, chosen], merged.on[0, q], merged.area[0, chosen])
+            np.testing.assert_array_equal(got.iou[coarse[q]], same)
 
 
 def test_rows_of_the_grid_are_the_runs_numbers(opened):
@@ -173,11 +284,23 @@ def test_rows_of_the_grid_are_the_runs_numbers(opened):
 
 def test_filters_come_from_the_address():
     query = {"layer": "a.b", "labelled": "yes", "f": json.dumps({"iou": {"filterType": "number", "filter": 0.1}})}
-    model = filters(query)
+    model = filters(query, EXACT)
     assert model["layer"] == {"filterType": "text", "type": "equals", "filter": "a.b"}
     assert set(model) == {"layer", "labelled", "iou"}
-    for broken in ("{", "[]", "7", '{"iou": 3}'):
-        assert filters({"f": broken}) == {}
+    for broken in ("{", "[]", "7", '{"iou": 3}', "[" * 100_000):
+        assert filters({"f": broken}, EXACT) == {}
+    assert filters({"only": "label lost"}, compare.EXACT)["change"]["filter"] == "label lost"
+
+
+@pytest.mark.parametrize(
+    ("text", "order"),
+    [("d.desc", ["d desc 0"]), ("d.desc,iou.asc", ["iou asc 1", "d desc 0"]), ("x.asc,iou.desc", ["iou desc 1"]),
+     ("iou.up,d,.asc", []), ("", [])],
+)  # fmt: skip
+def test_the_order_of_a_grid_comes_from_the_address(text, order):
+    columns = [{"field": "iou"}, {"field": "d"}]
+    sort(columns, {"sort": text})
+    assert [f"{c['field']} {c['sort']} {c['sortIndex']}" for c in columns if "sort" in c] == order
 
 
 @pytest.mark.parametrize("name", ["main.5", "a/b", "über %2F", "name@2", "a b?c#d&e=f"])
@@ -197,19 +320,19 @@ def test_names_survive_an_address(name):
         ("/run", "expected a run"), ("/unit/planted/layer1/64", "units 0..63, got 64"), ("/x", "no page 'x'"),
     ],
 )  # fmt: skip
-def test_an_address_that_is_none_says_what_was_expected(path, words, library, caplog):
-    body = server._body(Context(library, None), Address.of(path, ""))
+def test_an_address_that_is_none_says_what_was_expected(path, words, context, caplog):
+    body = server._body(context, Address.of(path, ""))
     assert words in json.dumps(body.to_plotly_json(), default=lambda part: part.to_plotly_json())
     assert not caplog.records, "a mistyped address is no bug"
 
 
 @pytest.mark.parametrize("error", [ValueError("a bug"), IndexError("a bug"), KeyError("a bug")])
-def test_a_bug_in_a_page_is_called_one(error, library, monkeypatch, caplog):
+def test_a_bug_in_a_page_is_called_one(error, context, monkeypatch, caplog):
     def broken(*_):
         raise error
 
     monkeypatch.setattr("app.pages.run.layout", broken)
-    body = server._body(Context(library, None), Address.of("/run/planted", ""))
+    body = server._body(context, Address.of("/run/planted", ""))
     text = json.dumps(body.to_plotly_json(), default=lambda part: part.to_plotly_json())
     assert "went wrong inside" in text
     assert "a bug" not in text
@@ -242,7 +365,9 @@ def test_the_same_weights_on_other_seeds_match_by_profile(library):
 
 def test_units_of_one_number_are_paired_unasked_only_for_the_same_weights(planted_file, second_file, tmp_path):  # noqa: F811
     dissect.run(dissect.load("planted:1"), segmodels.load("planted"), ["layer1"], samples=20, out=tmp_path / "other.h5")
-    context = Context(Library([planted_file, second_file, tmp_path / "other.h5"]), None)
+    context = server.context_of(Library([planted_file, second_file, tmp_path / "other.h5"]))
+    for run in context.library.runs:
+        assert run.layers
 
     def chosen(query):
         body = json.dumps(compare.layout(context, Address.of("/compare/planted", query)), cls=PlotlyJSONEncoder)
@@ -253,6 +378,7 @@ def test_units_of_one_number_are_paired_unasked_only_for_the_same_weights(plante
     assert chosen("?with=other") == ("r", ["index", "r"]), "it can be, as for an edited generator, but is not assumed"
     assert chosen("?with=other&by=index") == ("index", ["index", "r"])
     assert chosen("?with=planted&layer2=layer3") == ("r", ["r"])
+    context.engine.close()
 
 
 def parts_of(tree):
@@ -374,4 +500,12 @@ def test_a_strip_does_not_depend_on_what_was_asked_before(planted_file):  # noqa
     for level in (40, 3, 40):
         tops_strip(a, "layer3", 5, level)
     assert tops_strip(a, "layer3", 5, 11) == tops_strip(b, "layer3", 5, 11)
-    assert percent(0.5) == "50%"
+
+
+@pytest.mark.parametrize(
+    ("share", "text"),
+    [(0.5, "50%"), (1, "100%"), (0.02, "2.0%"), (0.0994, "9.9%"), (0.0996, "10%"), (0.00123, "0.12%"), (0, "0%"),
+     (1e-5, "0.0010%"), (4e-6, "<0.001%"), (7e-6, "0.001%")],
+)  # fmt: skip
+def test_shares_have_two_digits(share, text):
+    assert percent(share) == text

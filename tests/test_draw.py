@@ -135,7 +135,7 @@ def test_another_class_or_truncation_is_refused(arguments, what, capsys, tmp_pat
         (["--size", 0], "size of at least 1 pixel, got 0"),
         (["--size", -3], "size of at least 1 pixel, got -3"),
         (["--samples", 0], "positive number of samples"),
-        (["--seeds", "4:4"], "the range is empty"),
+        (["--seeds", "4:4"], "is an empty range"),
         (["--seeds", "0,-4"], "-4"),
         (["--class", 1], "class"),
         (["--truncation", 0.5], "truncation"),

@@ -14,7 +14,8 @@ import torch
 import dissect
 import segmodels
 from app.live import MOST_SEEDS, Kept, Live, Studio
-from app.rows import RAMP, heat, parse_seeds
+from app.rows import RAMP, heat
+from app.seeds import parse_seeds
 from app.weights import Weights, inside_of
 from app.worker import Superseded, Worker
 from dissect import GanatomyError
@@ -190,10 +191,10 @@ def test_a_late_turn_is_dropped(made, live):
 )  # fmt: skip
 def test_seeds_as_people_type_them(text, seeds):
     if seeds is not None:
-        assert parse_seeds(text) == seeds
+        assert list(parse_seeds(text, MOST_SEEDS)) == seeds
         return
     with pytest.raises(GanatomyError) as caught:
-        parse_seeds(text)
+        parse_seeds(text, MOST_SEEDS)
     assert "\n" not in str(caught.value)
 
 

@@ -6,7 +6,7 @@ import time
 
 import numpy as np
 import pytest
-from helpers import datasets, differing
+from helpers import datasets, differing, slowly
 
 import dissect
 import segmodels
@@ -251,7 +251,9 @@ def test_later_turns_drop_earlier_ones_of_their_channel_alone(worker):
     asked = []
     for channel, turn in (("a", 1), ("b", 1), ("a", 2), ("a", 5), (None, None), (None, None)):
         asked.append(ask(channel, turn))
-        until(lambda turn=turn, channel=channel: any((r.channel, r.turn) == (channel, turn) for r in worker._requests))
+        until(
+            lambda turn=turn, channel=channel: any((r.channel, r.turn) == (channel, turn) for r in worker.line.waiting)
+        )
     late = ask("a", 4)  # sent before 5, arrives after it
     late[0].join(SECONDS)
     assert isinstance(late[1][0], Superseded)
@@ -283,7 +285,7 @@ def test_rapid_turns_from_many_threads_end_on_the_last(worker):
     for thread in threads:
         thread.join(SECONDS)
     assert 59 in shown, "the last turn is always shown"
-    assert worker._turns["slider"] == 59
+    assert worker.line.turns["slider"] == 59
     endless.enough.set()
     ended(worker, number)
 
@@ -294,7 +296,7 @@ def test_a_request_does_not_wait_for_ever(worker):
     until(lambda: worker.report(1).state is State.RUNNING)
     with pytest.raises(GanatomyError, match="busy with a job"):
         worker.ask(lambda: 1, patience=0.05)
-    assert not worker._requests
+    assert not worker.line.waiting
     go.set()
 
 
@@ -343,7 +345,7 @@ def test_a_cancelled_job_ends_before_the_next_request(worker):
     threads = []
     for turn in range(3):
         threads.append(in_thread(lambda turn=turn: worker.ask(lambda: (order.append(turn), worker.cancel(number))))[0])
-        until(lambda turn=turn: len(worker._requests) == turn + 1)
+        until(lambda turn=turn: len(worker.line.waiting) == turn + 1)
     go.set()
     for thread in threads:
         thread.join(SECONDS)
@@ -384,17 +386,6 @@ def alone(tmp_path_factory):
 @pytest.fixture
 def orders(worker, tmp_path):
     return Orders(Library(folder=tmp_path), Weights(), worker)
-
-
-def slowly(monkeypatch, seconds=0.02):
-    """Let every batch take a moment, so that something can happen meanwhile."""
-    real = forward.Forward._make
-
-    def make(self, *arguments):
-        time.sleep(seconds)
-        return real(self, *arguments)
-
-    monkeypatch.setattr(forward.Forward, "_make", make)
 
 
 def test_a_dissection_served_between_batches_has_the_bits_of_one_alone(orders, worker, alone, monkeypatch):

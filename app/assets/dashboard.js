@@ -83,6 +83,16 @@ const ganatomy = {
     document.querySelectorAll("[data-svg]").forEach(ganatomy.draw);
   },
 
+  // Lead what saves a strip to the strip that is shown.
+  pictures() {
+    const level = (document.getElementById("tops") || {}).level, whole = document.getElementById("unit-whole");
+    if (level === undefined) return;
+    document.querySelectorAll("[data-picture]").forEach((link) => {
+      const as = link.dataset.picture.startsWith("/tops/") && whole && whole.checked ? "?whole=1" : "";
+      link.href = `${link.dataset.picture}/${level}.png${as}`;
+    });
+  },
+
   // Show an image in the elements of a holder once it is here; only the last one asked for is shown.
   async swap(holder, address) {
     if (!holder || holder.wanted === address) return;
@@ -151,41 +161,76 @@ addEventListener("keydown", (event) => {
 addEventListener("change", (event) => {
   if (event.target.id === "unit-whole") {
     document.getElementById("tops").classList.toggle("unmasked", event.target.checked);
+    ganatomy.pictures();
   }
 });
 
-// -- the grid of units -------------------------------------------------------------------------------------------------
+// -- grids whose view is their address -----------------------------------------------------------------------------------
 
-const EXACT = ["layer", "concept", "labelled"];
-const units = {
-  grid: () => {
-    try { return dash_ag_grid.getApi("units-grid"); } catch { return undefined; }
-  },
+class Grid {
+  // exact: columns whose filter "equals" has a word of its own in the address; keep: other words that stay as they are.
+  constructor(id, exact, keep = []) {
+    Object.assign(this, { id, exact, keep });
+  }
 
-  exact: (model, name) => {
+  // The grid itself; undefined before there is one, and while one of a page that was left is all there is.
+  get api() {
+    try {
+      const api = dash_ag_grid.getApi(this.id);
+      return api && !api.isDestroyed() ? api : undefined;
+    } catch {
+      return undefined;
+    }
+  }
+
+  // What the filter of a column wants exactly, "" if it wants anything else.
+  value(model, name) {
     const filter = model[name];
     return filter && filter.type === "equals" && typeof filter.filter === "string" ? filter.filter : "";
-  },
+  }
 
-  // The address that shows what the grid shows.
-  address(api, search) {
-    const query = new URLSearchParams();
-    const rest = { ...api.getFilterModel() };
-    for (const name of EXACT) {
-      const value = units.exact(rest, name);
-      if (value) {
-        query.set(name, value);
-        delete rest[name];
-      }
+  // Filter columns exactly; "" takes a column's filter away.
+  filter(wanted) {
+    const model = { ...this.api.getFilterModel() };
+    let changed = false;
+    for (const [name, value] of Object.entries(wanted)) {
+      if (this.value(model, name) === value) continue;
+      changed = true;
+      if (value) model[name] = { filterType: "text", type: "equals", filter: value };
+      else delete model[name];
     }
-    if (search) query.set("q", search);
-    const sorted = api.getColumnState().filter((c) => c.sort).sort((a, b) => a.sortIndex - b.sortIndex)[0];
-    if (sorted) query.set("sort", `${sorted.colId}.${sorted.sort}`);
+    if (changed) this.api.setFilterModel(model);
+  }
+
+  // Put what the grid shows into the address: filters, and the columns it is sorted by, in their order.
+  say(words = {}) {
+    const query = new URLSearchParams(), now = new URLSearchParams(location.search), rest = { ...this.api.getFilterModel() };
+    for (const name of this.keep) if (now.get(name)) query.set(name, now.get(name));
+    for (const [name, word] of Object.entries(this.exact)) {
+      const value = this.value(rest, name);
+      if (!value) continue;
+      query.set(word, value);
+      delete rest[name];
+    }
+    for (const [name, value] of Object.entries(words)) if (value) query.set(name, value);
+    const sorted = this.api.getColumnState().filter((c) => c.sort).sort((a, b) => a.sortIndex - b.sortIndex);
+    if (sorted.length) query.set("sort", sorted.map((c) => `${c.colId}.${c.sort}`).join(","));
     if (Object.keys(rest).length) query.set("f", JSON.stringify(rest));
     const text = query.toString();
-    return location.pathname + (text ? `?${text}` : "");
-  },
-};
+    history.replaceState(history.state, "", location.pathname + (text ? `?${text}` : ""));
+  }
+
+  // How many rows are shown, of how many.
+  count(things) {
+    let all = 0;
+    this.api.forEachNode(() => { all += 1; });
+    const shown = this.api.getDisplayedRowCount();
+    return shown === all ? `${all} ${things}` : `${shown} of ${all} ${things}`;
+  }
+}
+
+const units = new Grid("units-grid", { layer: "layer", concept: "concept", labelled: "labelled" });
+const pairs = new Grid("compare-grid", { change: "only" }, ["layer", "with", "layer2", "by"]);
 
 const none = () => window.dash_clientside.no_update;
 
@@ -202,6 +247,8 @@ window.dash_clientside = Object.assign({}, window.dash_clientside, {
       });
       return none();
     },
+
+    again: (done, times) => (done ? (times || 0) + 1 : none()),  // the page that was waited for can be shown
 
     go(href) {
       if (href) ganatomy.visit(href);
@@ -221,6 +268,8 @@ window.dash_clientside = Object.assign({}, window.dash_clientside, {
       if (level === undefined || level === null || !data) return none();
       ganatomy.swap(document.getElementById("tops"), `${data.tops}/${level}.jpg?v=${data.v}`);
       ganatomy.swap(document.getElementById("bands"), `${data.bands}/${level}.jpg?v=${data.v}`);
+      document.getElementById("tops").level = level;
+      ganatomy.pictures();
       const histogram = document.getElementById("unit-histogram");
       if (histogram) {
         histogram.dataset.svg = `${data.drawing}/histogram.svg?bare=1&level=${level}&v=${data.v}`;
@@ -229,8 +278,8 @@ window.dash_clientside = Object.assign({}, window.dash_clientside, {
       document.querySelectorAll("[data-follows]").forEach((link) => {
         link.href = `${link.pathname}?level=${level}`;
       });
-      document.querySelectorAll("[data-iou]").forEach((cell) => {
-        cell.textContent = data.iou[level][Number(cell.dataset.iou)];
+      document.querySelectorAll("[data-at]").forEach((cell) => {
+        cell.textContent = data.at[cell.dataset.at][level][Number(cell.dataset.row)];
       });
       const query = new URLSearchParams(location.search);
       if (level === data.threshold) query.delete("level");
@@ -243,42 +292,44 @@ window.dash_clientside = Object.assign({}, window.dash_clientside, {
 
     // A control was moved: the grid filters accordingly.
     unitsControls(layer, concept, labelled, search) {
-      const api = units.grid();
-      if (!api) return none();
-      const model = { ...api.getFilterModel() };
-      const wanted = { layer: layer || "", concept: concept || "", labelled: labelled ? "yes" : "" };
-      let changed = false;
-      for (const name of EXACT) {
-        if (units.exact(model, name) === wanted[name]) continue;
-        changed = true;
-        if (wanted[name]) model[name] = { filterType: "text", type: "equals", filter: wanted[name] };
-        else delete model[name];
-      }
-      api.setGridOption("quickFilterText", search || "");
-      if (changed) api.setFilterModel(model);
+      if (!units.api) return none();
+      units.api.setGridOption("quickFilterText", search || "");
+      units.filter({ layer: layer || "", concept: concept || "", labelled: labelled ? "yes" : "" });
       units.search = search || "";
-      history.replaceState(history.state, "", units.address(api, units.search));
+      units.say({ q: units.search });
       return none();
     },
 
     // The grid shows something else: the address, the count and the controls follow.
-    unitsChanged(_rows, _filters, _columns, view) {
-      const api = units.grid();
+    unitsChanged(rows, _filters, _columns, view) {
       const [page, run] = location.pathname.split("/").slice(1).map(decodeURIComponent);
-      if (!api || page !== "units" || run !== view.run) return none();  // the visitor has gone on to another page
+      if (!rows || !units.api) return none();  // it has not shown what its address asks for yet
+      if (page !== "units" || run !== view.run) return none();  // the visitor has gone on to another page
       if (units.view !== view) {
         units.view = view;
         units.search = view.q;
       }
-      const model = api.getFilterModel();
-      history.replaceState(history.state, "", units.address(api, units.search));
-      window.dash_clientside.set_props("units-layer", { value: units.exact(model, "layer") });
-      window.dash_clientside.set_props("units-concept", { value: units.exact(model, "concept") || null });
-      window.dash_clientside.set_props("units-labelled", { checked: units.exact(model, "labelled") === "yes" });
-      let all = 0;
-      api.forEachNode(() => { all += 1; });
-      const shown = api.getDisplayedRowCount();
-      return shown === all ? `${all} units` : `${shown} of ${all} units`;
+      const model = units.api.getFilterModel();
+      units.say({ q: units.search });
+      window.dash_clientside.set_props("units-layer", { value: units.value(model, "layer") });
+      window.dash_clientside.set_props("units-concept", { value: units.value(model, "concept") || null });
+      window.dash_clientside.set_props("units-labelled", { checked: units.value(model, "labelled") === "yes" });
+      return units.count("units");
+    },
+
+    // The same of pairs: only those of one kind.
+    pairsOnly(only) {
+      if (!pairs.api) return none();
+      pairs.filter({ change: only || "" });
+      return none();
+    },
+
+    pairsChanged(rows, _filters, _columns, view) {
+      const [page, run] = location.pathname.split("/").slice(1).map(decodeURIComponent);
+      if (!rows || !pairs.api || page !== "compare" || run !== view) return none();
+      pairs.say();
+      window.dash_clientside.set_props("compare-only", { value: pairs.value(pairs.api.getFilterModel(), "change") || null });
+      return pairs.count("pairs");
     },
 
     // A choice on the page of comparisons leads to its address.
@@ -290,6 +341,8 @@ window.dash_clientside = Object.assign({}, window.dash_clientside, {
       if (b) query.set("with", b);
       if (b === (now.get("with") || b) && layer2) query.set("layer2", layer2);
       if (by) query.set("by", by);
+      if (now.get("only")) query.set("only", now.get("only"));
+      if (now.get("sort")) query.set("sort", now.get("sort"));
       ganatomy.visit(`/compare/${encodeURIComponent(a)}?${query}`);
       return none();
     },
@@ -314,11 +367,10 @@ window.dash_clientside = Object.assign({}, window.dash_clientside, {
     },
 
     unitsCsv(clicks) {
-      const api = units.grid();
-      if (!clicks || !api) return none();
+      if (!clicks || !units.api) return none();
       const keys = ["layer", "unit", "concept", "category", "labelled", "iou", "chance", "d", "stderr", "ap", "tags", "note"];
       const run = location.pathname.split("/")[2];
-      api.exportDataAsCsv({ fileName: `${decodeURIComponent(run)}-units.csv`, columnKeys: keys });
+      units.api.exportDataAsCsv({ fileName: `${decodeURIComponent(run)}-units.csv`, columnKeys: keys });
       return none();
     },
   },
@@ -346,6 +398,5 @@ cells.Change = ({ value, data }) => element("span", { className: "badge", style:
 
 cells.Number = ({ value }) => {
   if (value === null || value === undefined) return element("span", { className: "quiet" }, "–");
-  if (Number.isInteger(value)) return String(value);
   return value.toFixed(3).replace("-", "−");
 };

@@ -45,6 +45,9 @@ const live = {
       image.style.setProperty("--n", answer.seeds.length);
     }
     live.names(answer);
+    const file = live.element("png");
+    file.href = `${where.address}.png?${new URLSearchParams({ seeds, without, level })}`;
+    file.hidden = false;
     return live.say("");
   },
 
@@ -89,9 +92,9 @@ const live = {
   },
 
   // A reload, or a friend who is sent the address, sees the same.
-  address(seeds, without) {
+  address(seeds, without, first) {
     const query = new URLSearchParams(location.search);
-    for (const [name, value, usual] of [["seeds", seeds, "0:6"], ["without", without, "1"]]) {
+    for (const [name, value, usual] of [["seeds", seeds, first], ["without", without, "1"]]) {
       if (value === usual) query.delete(name);
       else query.set(name, value);
     }
@@ -105,7 +108,7 @@ window.dash_clientside = Object.assign({}, window.dash_clientside, {
     show(percentage, seeds, level, where) {
       if (where && seeds !== undefined && percentage !== undefined) {
         const without = String(percentage / 100), text = (seeds || "").trim();
-        live.address(text, without);
+        live.address(text, without, where.usual);
         live.element("share").textContent = `${percentage}%`;
         live.show(where, text, without, level ?? -1);
       }

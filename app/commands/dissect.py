@@ -29,8 +29,8 @@ from .options import (
     Seeds,
     Truncation,
     ZDim,
+    given_seeds,
     open_model,
-    parse_seeds,
 )
 
 UNITS = {"K": 1e3, "M": 1e6, "G": 1e9, "T": 1e12}
@@ -88,7 +88,7 @@ def dissect(
     codes = None if w is None else generator.codes(w, noise)
     if z is not None:
         codes = generator.map(read_array(z, "z"), class_, truncation, cutoff, noise)
-    chosen = None if codes is not None or images else (parse_seeds(seeds) if seeds else range(samples))
+    chosen = None if codes is not None or images else (given_seeds(seeds) if seeds else range(samples))
     sampling = Sampling(class_, truncation, cutoff, noise)
     source = Samples(generator, seeds=chosen, codes=codes, images=images, sampling=sampling)
     which = parse_shard(shard) if shard is not None else None

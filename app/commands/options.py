@@ -13,6 +13,7 @@ from dissect import GanatomyError, Generator
 from dissect.generators.catalog import accepted
 
 from ..console import remark
+from ..seeds import parse_seeds
 
 Json = Annotated[bool, typer.Option("--json", help="Print JSON.")]
 Csv = Annotated[bool, typer.Option("--csv", help="Print CSV.")]
@@ -30,7 +31,7 @@ Options = Annotated[
 ]
 Accept = Annotated[bool, typer.Option("--accept-licence", help="Accept the licence of the catalogue's weights; once.")]
 SomeSamples = Annotated[int, typer.Option("--samples", help="How many images.")]
-Seeds = Annotated[str | None, typer.Option(help="A:B or 1,5,9 instead of --samples.")]
+Seeds = Annotated[str | None, typer.Option(help="A:B (B not included), A-B or 1,5,9 instead of --samples.")]
 OneClass = Annotated[int | None, typer.Option("--class", help="One class for all samples.")]
 Truncation = Annotated[float, typer.Option(help="Truncation; 1 is none.")]
 RunFile = Annotated[Path, typer.Argument(help="A finished dissection, run.h5.")]
@@ -77,10 +78,18 @@ def parse_options(texts: list[str]) -> dict[str, Any]:
     return options
 
 
+def given_seeds(text: str) -> list[int] | range:
+    """Return the seeds of ``--seeds``."""
+    try:
+        return parse_seeds(text)
+    except GanatomyError as error:
+        raise GanatomyError(f"--seeds: {error}") from error
+
+
 def seeds_of(samples: int, seeds: str | None) -> list[int] | range:
     """Return the seeds of ``--seeds``, or the first ``--samples``."""
     if seeds:
-        return parse_seeds(seeds)
+        return given_seeds(seeds)
     if samples <= 0:
         raise GanatomyError(f"expected a positive number of samples, got {samples}")
     return range(samples)
@@ -92,17 +101,3 @@ def check_picture(path: Path) -> None:
         raise GanatomyError(f"no such folder for the output: {path.parent}")
     if path.suffix.lower() != ".png":
         raise GanatomyError(f"expected --out to end in .png, got {path.name}")
-
-
-def parse_seeds(text: str) -> list[int] | range:
-    """Return the seeds of ``A:B`` (B not included) or of a list ``1,5,9``."""
-    try:
-        if ":" in text:
-            first, last = text.split(":")
-            seeds = range(int(first), int(last))
-            if not len(seeds):
-                raise GanatomyError(f"--seeds {text}: the range is empty; A:B means A up to B - 1")
-            return seeds
-        return [int(part) for part in text.split(",")]
-    except ValueError as error:
-        raise GanatomyError(f"--seeds: expected A:B or a list like 1,5,9, got {text!r}") from error

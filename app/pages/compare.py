@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from typing import Any
 
 import dash_ag_grid as dag
 import dash_mantine_components as dmc
-from dash import ClientsideFunction, Dash, Input, Output, State, html
+from dash import ClientsideFunction, Dash, Input, Output, State, dcc, html
 from dash.development.base_component import Component
 
 from segmodels import GanatomyError
@@ -18,19 +19,22 @@ from ..figures import Point, concepts_side_by_side, iou_of_pairs
 from ..library import OpenRun
 from ..profiles import Candidate
 from ..views import picture
-from .frame import EVERY_COLUMN, NUMBER, chart, exports_of_chart, page, section, theme
+from . import grids
+from .frame import aria, chart, exports_of_chart, page, section
+from .grids import EVERY_COLUMN, NUMBER
 
 CHANGES = {
     "same": ("same label", "#2fa37c"), "other": ("other label", "#e0803a"), "lost": ("label lost", "#d9536f"),
     "gained": ("label gained", "#3f7fd6"), "none": ("neither labelled", "#8b8f98"),
 }  # fmt: skip
+EXACT = {"change": "only"}
 BY_INDEX, BY_LIKENESS = "index", "r"
 ROW = 54
 
 
 def layout(context: Context, address: Address) -> Component:
     """Return the page of ``/compare/<run>?layer=&with=&layer2=&by=``."""
-    a = context.library.get(address.part(0, "a run"))
+    a = context.opened(address.part(0, "a run"))
     query = address.query
     b = _other(context, a, query.get("with"))
     layer = query.get("layer") or a.run.layers[0]
@@ -53,7 +57,7 @@ def layout(context: Context, address: Address) -> Component:
     found = pairs(a, layer, b, second, alike, by == BY_INDEX)
     return page(
         head, _summary(a, layer, b, second, alike, found, by), _charts(a, layer, b, second, found),
-        _table(a, layer, b, second, found, alike), title=f"{a.slug} and {b.slug}",
+        _table(a, layer, b, second, found, query), title=f"{a.slug} and {b.slug}",
     )  # fmt: skip
 
 
@@ -68,12 +72,21 @@ def register(app: Dash, context: Context) -> None:
         ClientsideFunction("ganatomy", "chartClicked"), Output("compare-pairs", "className"),
         Input("compare-pairs", "clickData"), State("compare-pairs-links", "data"), prevent_initial_call=True,
     )  # fmt: skip
+    app.clientside_callback(
+        ClientsideFunction("ganatomy", "pairsOnly"), Output("compare-count", "title"), Input("compare-only", "value"),
+        prevent_initial_call=True,
+    )  # fmt: skip
+    app.clientside_callback(
+        ClientsideFunction("ganatomy", "pairsChanged"), Output("compare-count", "children"),
+        Input("compare-grid", "virtualRowData"), Input("compare-grid", "filterModel"),
+        Input("compare-grid", "columnState"), Input("compare-run", "data"),
+    )  # fmt: skip
 
 
 def _other(context: Context, a: OpenRun, asked: str | None) -> OpenRun:
     """Return the run to compare with: the asked one, else the next, else the same."""
     if asked:
-        return context.library.get(asked)
+        return context.opened(asked)
     runs = context.library.runs
     others = [run for run in runs if run.slug != a.slug]
     return next((run for run in others if same_weights(run.run, a.run)), others[0] if others else a)
@@ -176,7 +189,7 @@ def _per_concept(opened: OpenRun, layer: str) -> dict[str, int]:
     return {opened.run.concepts[c].name: n for c, n in opened.layer(layer).per_concept.items()}
 
 
-def _table(a: OpenRun, layer: str, b: OpenRun, second: str, found: list[Pair], alike: Likeness) -> Component:
+def _table(a: OpenRun, layer: str, b: OpenRun, second: str, found: list[Pair], query: Mapping[str, str]) -> Component:
     rows = [_row(a, layer, b, second, pair) for pair in found]
     order = list(CHANGES)
     rows.sort(key=lambda row: (order.index(row["changeKey"]) in (0, 4), -abs(row["dd"] or 0)))
@@ -190,15 +203,22 @@ def _table(a: OpenRun, layer: str, b: OpenRun, second: str, found: list[Pair], a
         {"field": "mutual", "headerName": "mutual", "width": 82},
         *([{"field": "tops", "headerName": "tops shared", "width": 96}] if tops else []),
     ]
+    grids.sort(columns, query)
+    model = grids.filters(query, EXACT)
     grid = dag.AgGrid(
-        rowData=rows, columnDefs=columns, id="compare-grid",
-        defaultColDef=EVERY_COLUMN,
-        dashGridOptions={
-            "theme": theme(), "rowHeight": ROW, "headerHeight": 34, "floatingFiltersHeight": 32, "animateRows": False,
-        },
+        rowData=rows, columnDefs=columns, id="compare-grid", filterModel=model, defaultColDef=EVERY_COLUMN,
+        dashGridOptions={**grids.OPTIONS, "theme": grids.theme(), "rowHeight": ROW},
         className="units-grid", style={"height": "640px"},
     )  # fmt: skip
-    return section("Pairs", grid, note="Changed labels first, then the largest change of IoU.")
+    only = dmc.Select(
+        id="compare-only", data=[called for called, _ in CHANGES.values()], value=query.get("only"), size="xs", w=170,
+        placeholder="all pairs", clearable=True, **aria("only pairs with"),
+    )  # fmt: skip
+    return section(
+        "Pairs", grid, dcc.Store(id="compare-run", data=a.slug),
+        note="Changed labels first, then the largest change of IoU.",
+        tools=[html.Output(id="compare-count", className="num quiet"), only],
+    )  # fmt: skip
 
 
 def _side(side: str, title: str) -> list[dict[str, Any]]:

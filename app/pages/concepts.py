@@ -19,7 +19,7 @@ MOST_UNITS, EXAMPLES = 24, 24
 
 def layout(context: Context, address: Address) -> Component:
     """Return the page of ``/concepts/<run>`` or ``/concepts/<run>/<concept>``."""
-    opened = context.library.get(address.part(0, "a run"))
+    opened = context.opened(address.part(0, "a run"))
     if len(address.parts) < 2:
         return _all(opened)
     return _one(opened, opened.run.concept_index(address.parts[1]))

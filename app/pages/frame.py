@@ -19,12 +19,6 @@ from ..views import picture
 Children = Any
 PAGES = (("run", "Run"), ("units", "Units"), ("concepts", "Concepts"), ("compare", "Compare"))  # those about one run
 ABOUT_ONE_RUN = frozenset({"run", "units", "unit", "concepts", "compare"})
-NUMBER = {  # a column of numbers of a grid; numbers are not searched for
-    "type": "rightAligned", "filter": "agNumberColumnFilter", "cellRenderer": "Number", "cellClass": "n",
-    "filterParams": {"defaultOption": "greaterThanOrEqual"},
-    "getQuickFilterText": {"function": "''"},
-}  # fmt: skip
-EVERY_COLUMN = {"filter": "agTextColumnFilter", "floatingFilter": True, "suppressFloatingFilterButton": True}
 BELONGS_TO = {"unit": "units"}  # a page that has no place of its own in the bar
 
 
@@ -70,19 +64,6 @@ def aria(label: str) -> dict[str, Any]:
 def data(**values: object) -> dict[str, Any]:
     """Return ``data-…`` attributes, which the script of the dashboard reads."""
     return {f"data-{name.replace('_', '-')}": str(value) for name, value in values.items() if value is not None}
-
-
-def theme() -> dict[str, str]:
-    """Return the theme of grids: the page's colours, light or dark."""
-    params = (
-        "backgroundColor: 'var(--card)', foregroundColor: 'var(--ink)', headerBackgroundColor: 'var(--card)', "
-        "headerTextColor: 'var(--quiet)', headerFontWeight: 500, borderColor: 'var(--line)', "
-        "accentColor: 'var(--accent)', browserColorScheme: 'inherit', columnBorder: false, "
-        "rowHoverColor: 'var(--shade)', chromeBackgroundColor: 'var(--card)', fontFamily: 'inherit', fontSize: 13.5, "
-        "headerFontSize: 12.5, wrapperBorderRadius: 12, spacing: 6, inputBackgroundColor: 'var(--paper)', "
-        "oddRowBackgroundColor: 'var(--card)', cellHorizontalPadding: 12"
-    )
-    return {"function": f"themeQuartz.withParams({{{params}}})"}
 
 
 def message(title: str, text: str) -> Component:

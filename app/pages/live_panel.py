@@ -10,34 +10,33 @@ from dash.development.base_component import Component
 
 from ..context import Context, link
 from ..library import OpenRun
+from ..profiles import Profile
 from .frame import aria, section
 
-FIRST = "0:6"
+SEEDS = 6  # shown unasked: the unit's first top samples, where it does something
 CALLED = {  # the rows, from top to bottom
     "before": "with the unit", "after": "without it", "difference": "what that changes", "where": "where it is on",
 }  # fmt: skip
 
 
-def panel(
-    context: Context, opened: OpenRun, layer: str, unit: int, query: Mapping[str, str] | None = None
-) -> Component:
+def panel(context: Context, opened: OpenRun, profile: Profile, query: Mapping[str, str] | None = None) -> Component:
     """Return the part of a unit's page, or the line that says why nothing can be drawn.
 
     Args:
-        context, opened, layer, unit: what the page is about.
+        context, opened, profile: what the page is about.
         query: of its address: ``seeds`` and ``without``.
     """
     title = "With and without this unit"
     reason = context.engine.live.reason(opened.run)
     if reason:
         return section(title, html.P(f"Nothing can be drawn: {' '.join(reason.split())}.", className="note"))
-    given = query or {}
+    given, usual = query or {}, ", ".join(str(seed) for seed in profile.tops.seeds[:SEEDS].tolist()) or "0:6"
     controls = html.Div(
         [
             html.Span("seeds", className="quiet"),
             html.Button("‹", id="live-earlier", className="step", title="Shift ←", **aria("earlier seeds")),
             dmc.TextInput(
-                id="live-seeds", value=given.get("seeds", FIRST), size="xs", w=130, debounce=300, **aria("seeds"),
+                id="live-seeds", value=given.get("seeds", usual), size="xs", w=236, debounce=300, **aria("seeds"),
             ),
             html.Button("›", id="live-later", className="step", title="Shift →", **aria("later seeds")),
             html.Span("taken away", className="quiet"),
@@ -55,13 +54,15 @@ def panel(
         for row, says in CALLED.items()
     ]  # fmt: skip
     names = html.Div([html.Span(), html.Div(id="live-names")], className="row names")
+    address = link("live", opened.slug, profile.layer, profile.unit)
     return section(
         title,
         controls,
         html.Div([*rows, names], id="live-rows", className="live"),
-        dcc.Store(id="live-where", data={"address": link("live", opened.slug, layer, unit), "run": opened.run.id}),
+        dcc.Store(id="live-where", data={"address": address, "run": opened.run.id, "usual": usual}),
         dcc.Store(id="live-shown"),
         note="Drawn now by the generator itself. What comes before the layer is not computed again.",
+        tools=html.A("PNG", id="live-png", className="export", download="", hidden=True),
     )
 
 

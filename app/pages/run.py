@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import math
-
 from dash import ClientsideFunction, Dash, Input, Output, State, html
 from dash.development.base_component import Component
 
@@ -19,7 +17,7 @@ from .frame import chart, exports_of_chart, page, section
 
 def layout(context: Context, address: Address) -> Component:
     """Return the page of ``/run/<run>``."""
-    opened = context.library.get(address.part(0, "a run"))
+    opened = context.opened(address.part(0, "a run"))
     layers = opened.layers
     return page(
         _head(opened, layers),
@@ -78,8 +76,9 @@ def _chart(opened: OpenRun, layers: list[LayerProfile]) -> Component:
 
 def _against_chance(opened: OpenRun, layers: list[LayerProfile]) -> Component:
     shares = labelled_shares(
-        [layer.name for layer in layers], [layer.labelled / layer.units for layer in layers], ALPHA
-    )
+        [layer.name for layer in layers], [layer.labelled / layer.units for layer in layers],
+        [layer.by_chance / layer.units for layer in layers], ALPHA,
+    )  # fmt: skip
     points = []
     for layer in layers:
         for unit in map(int, layer.label.nonzero()[0]):
@@ -91,7 +90,10 @@ def _against_chance(opened: OpenRun, layers: list[LayerProfile]) -> Component:
         "IoU against chance", chart("run-agreement", iou_against_chance(points)), tools=exports_of_chart(),
         note="Every point is a labelled unit. On the dotted line it would be no better than chance.",
     )  # fmt: skip
-    note = "Of units that have nothing to do with the concepts, at most the dashed share would be labelled."
+    note = (
+        "By chance: the same rule, with each image's labels and the next one's exchanged in every other group of "
+        "samples. Dashed: of units without relation to the concepts it labels at most that share."
+    )
     return html.Div(
         [section("Labelled share", chart("run-shares", shares), tools=exports_of_chart(), note=note), agreement],
         className="two",
@@ -106,7 +108,7 @@ def _table(opened: OpenRun, layers: list[LayerProfile]) -> Component:
         "labelled",
         "share",
         "concepts",
-        "by chance, at most",
+        "by chance",
         "median IoU",
         "median chance",
         "median D",
@@ -119,7 +121,7 @@ def _table(opened: OpenRun, layers: list[LayerProfile]) -> Component:
             html.Td(f"{layer.height} × {layer.width}", className="n"), html.Td(layer.units, className="n"),
             html.Td(layer.labelled, className="n"),
             html.Td([meter(share), html.Span(percent(share), className="num")]),
-            html.Td(len(layer.per_concept), className="n"), html.Td(math.ceil(ALPHA * layer.units), className="n"),
+            html.Td(len(layer.per_concept), className="n"), html.Td(layer.by_chance, className="n"),
             html.Td(number(medians["iou"]), className="n"), html.Td(number(medians["chance"]), className="n"),
             html.Td(html.B(number(medians["difference"])), className="n"),
         ]  # fmt: skip

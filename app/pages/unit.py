@@ -10,8 +10,7 @@ import numpy as np
 from dash import ClientsideFunction, Dash, Input, Output, State, dcc, html
 from dash.development.base_component import Component
 
-from dissect import agreement
-
+from ..at_levels import at_levels
 from ..context import Address, Context, link
 from ..drawings import short
 from ..facts import number, percent
@@ -21,18 +20,16 @@ from ..views import picture
 from . import live_panel, notes_panel
 from .frame import badge, candidate_badge, data, exports, page, section, strip
 
-TILES_A_ROW = 6
-
 
 def layout(context: Context, address: Address) -> Component:
     """Return the page of ``/unit/<run>/<layer>/<unit>``."""
-    opened = context.library.get(slug := address.part(0, "a run"))
+    opened = context.opened(slug := address.part(0, "a run"))
     layer, unit = address.part(1, "a layer"), address.number(2, "a unit")
     profile = opened.unit(layer, unit)
     level = level_of(profile, address.query.get("level"))
     main = [
         _tops(opened, profile, level), _numbers(opened, profile, level), _table(opened, profile),
-        _bands(opened, profile), live_panel.panel(context, opened, layer, unit, address.query),
+        _bands(opened, profile), live_panel.panel(context, opened, profile, address.query),
     ]  # fmt: skip
     return page(
         _head(opened, profile),
@@ -62,26 +59,23 @@ def level_of(profile: Profile, asked: str | None) -> int:
     return int(np.abs(levels - profile.activation.threshold).argmin())
 
 
-def iou_at_levels(opened: OpenRun, profile: Profile) -> np.ndarray:
-    """Return the plain IoU of the unit with its candidates at every level, [B, candidates]."""
-    counts = opened.run.reader.read(f"layers/{profile.layer}/counts", (slice(None), profile.unit)).sum(0)
-    tally = agreement.tally(counts, opened.run.first_plane)
-    chosen = [c.index for c in profile.candidates]
-    return agreement.iou(tally.both[:, chosen], tally.on[:, None], tally.area[chosen])
-
-
 def _follows(opened: OpenRun, profile: Profile) -> dict[str, Any]:
     """Return what the browser needs to follow the slider."""
-    activation, best = profile.activation, profile.best
+    activation, best, at = profile.activation, profile.best, at_levels(opened, profile)
     where = (opened.slug, profile.layer, profile.unit)
     inside = activation.inside
+    columns = {
+        "iou": [[number(x) for x in row] for row in at.iou.tolist()],
+        "chance": [[number(x) for x in row] for row in at.chance.tolist()],
+        "d": [[number(x, sign=True) for x in row] for row in (at.iou - at.chance).tolist()],
+        "error": [[f" ± {number(x)}" for x in row] for row in at.error.tolist()],
+    }
     return {
         "tops": link("tops", *where), "drawing": link("drawing", *where), "bands": link("bands", *where),
         "v": opened.run.id, "threshold": level_of(profile, None), "concept": best.name if best else None,
         "levels": [short(float(x)) for x in activation.levels],
         "on": [percent(float(x)) for x in activation.exceedance],
-        "inside": None if inside is None else [percent(float(x)) for x in inside],
-        "iou": [[number(float(x)) for x in row] for row in iou_at_levels(opened, profile)],
+        "inside": None if inside is None else [percent(float(x)) for x in inside], "at": columns,
     }  # fmt: skip
 
 
@@ -146,7 +140,10 @@ def _tops(opened: OpenRun, profile: Profile, level: int) -> Component:
         "Top samples",
         html.Div([html.Span("level"), slider, html.Span(id="unit-says", className="num")], className="level"),
         html.Div(tiles, className="tops", id="tops", style=style),
-        tools=[dmc.Checkbox(id="unit-whole", label="whole pictures", size="xs", radius="sm")],
+        tools=[
+            dmc.Checkbox(id="unit-whole", label="whole pictures", size="xs", radius="sm"),
+            saves_picture(opened, "tops", profile, level),
+        ],
     )  # fmt: skip
 
 
@@ -185,25 +182,30 @@ def _numbers(opened: OpenRun, profile: Profile, level: int) -> Component:
 def _table(opened: OpenRun, profile: Profile) -> Component | None:
     if not profile.candidates:
         return None
-    heads = [
-        ("concept", ""), ("IoU at this level", "n"), ("IoU", "n"), ("chance", "n"), ("held out", "n"), ("chance", "n"),
-        ("D", "n"), ("info", "n"), ("AP", "n"), ("threshold", "n"),
-    ]  # fmt: skip
+    groups = [("", 1), ("at the shown level", 3), ("at the best level", 2), ("held out", 3), ("", 3)]
+    heads = ["concept", "IoU", "chance", "D", "IoU", "chance", "IoU", "chance", "D", "info", "AP", "threshold"]
     body = []
     for row, c in enumerate(profile.candidates):
-        values = [number(x) for x in (c.iou, c.chance_iou, c.iou_heldout, c.chance_heldout)]
         href = link("concepts", opened.slug, c.name)
-        cells = [
-            html.Td(badge(c.name, opened.colours[c.category], True, href)), html.Td(className="n", **data(iou=row)),
-            *(html.Td(value, className="n") for value in values),
-            html.Td([html.B(number(c.difference)), html.Small(f" ± {number(c.stderr)}")], className="n"),
-            html.Td(number(c.information_ratio), className="n"), html.Td(number(c.average_precision), className="n"),
-            html.Td(short(c.threshold, 3, True), className="n"),
+        follows = [html.Span(**data(at=name, row=row)) for name in ("iou", "chance", "d")]
+        values = [number(x) for x in (c.iou, c.chance_iou, c.iou_heldout, c.chance_heldout)]
+        cells: list[Any] = [
+            *follows[:2], [follows[2], html.Small(**data(at="error", row=row))], *values,
+            [html.B(number(c.difference)), html.Small(f" ± {number(c.stderr)}")],
+            number(c.information_ratio), number(c.average_precision), short(c.threshold, 3, True),
         ]  # fmt: skip
-        body.append(html.Tr(cells, className="label" if row == 0 and profile.labelled else ""))
-    head = html.Thead(html.Tr([html.Th(name, className=kind) for name, kind in heads]))
-    table = html.Table([head, html.Tbody(body)], className="data")
-    return section("Concepts", html.Div(table, className="card scroll"))
+        name = html.Td(badge(c.name, opened.colours[c.category], True, href))
+        label = "label" if row == 0 and profile.labelled else ""
+        body.append(html.Tr([name, *(html.Td(cell, className="n") for cell in cells)], className=label))
+    head = html.Thead(
+        [
+            html.Tr([html.Th(name, colSpan=span, className="group" if name else "") for name, span in groups]),
+            html.Tr([html.Th(name, className="n" if place else "") for place, name in enumerate(heads)]),
+        ]
+    )
+    table = html.Table([head, html.Tbody(body)], className="data dense")
+    note = "D is IoU minus chance; ± at the shown level is the jackknife error at the nearest of eight coarse levels."
+    return section("Concepts", html.Div(table, className="card scroll"), note=note)
 
 
 def _bands(opened: OpenRun, profile: Profile) -> Component:
@@ -222,7 +224,14 @@ def _bands(opened: OpenRun, profile: Profile) -> Component:
         columns.append(html.Div([html.Div(tiles, className="band-tiles"), html.P(says, className="key")]))
     style = {"--n": len(examples.seeds), "--w": opened.pictures.width, "--h": opened.pictures.height}
     note = "Samples drawn blindly from each fifth of the unit's maxima, the highest first, at the same level."
-    return section(title, html.Div(columns, className="bands", id="bands", style=style), note=note)
+    tools = saves_picture(opened, "bands", profile, level_of(profile, None))
+    return section(title, html.Div(columns, className="bands", id="bands", style=style), note=note, tools=tools)
+
+
+def saves_picture(opened: OpenRun, kind: str, profile: Profile, level: int) -> Component:
+    """Return the link that saves the pictures of a kind as they are shown."""
+    address = link(kind, opened.slug, profile.layer, profile.unit)
+    return html.A("PNG", href=f"{address}/{level}.png", className="export", download="", **data(picture=address))
 
 
 def _side(opened: OpenRun, profile: Profile) -> list[Component]:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import math
 from collections import Counter
 from typing import Any
@@ -18,18 +17,20 @@ from ..context import Address, Context, link
 from ..library import OpenRun
 from ..notes import Notebook
 from ..views import picture
-from .frame import EVERY_COLUMN, NUMBER, page, theme
+from . import grids
+from .frame import page
+from .grids import EVERY_COLUMN, NUMBER
 
 MOST_LAYERS = 7  # that fit side by side as buttons
 ROW, STRIP = 54, 256  # pixels
 DIGITS = 6  # of a number in a row
-EXACT = ("layer", "concept", "labelled")  # filters that have a word of their own in the address
+EXACT = {name: name for name in ("layer", "concept", "labelled")}  # filters with a word of their own in the address
 
 
 def layout(context: Context, address: Address) -> Component:
     """Return the grid of ``/units/<run>``; the query says what is shown, and in which order."""
-    opened = context.library.get(address.part(0, "a run"))
-    model = filters(address.query)
+    opened = context.opened(address.part(0, "a run"))
+    model = grids.filters(address.query, EXACT)
     return page(
         html.Div(_controls(opened, address.query), className="filters card"),
         _grid(opened, rows(opened), model, address.query),
@@ -55,21 +56,6 @@ def register(app: Dash, context: Context) -> None:
         ClientsideFunction(**ours, function_name="unitsCsv"), Output("units-csv", "title"),
         Input("units-csv", "n_clicks"), prevent_initial_call=True,
     )  # fmt: skip
-
-
-def filters(query: dict[str, str]) -> dict[str, Any]:
-    """Return the grid's filters that an address asks for; what it cannot read is left out."""
-    model: dict[str, Any] = {}
-    try:
-        given = json.loads(query.get("f", "{}"))
-        if isinstance(given, dict):
-            model = {name: value for name, value in given.items() if isinstance(value, dict)}
-    except ValueError:
-        pass
-    for name in EXACT:
-        if query.get(name):
-            model[name] = {"filterType": "text", "type": "equals", "filter": query[name]}
-    return model
 
 
 def rows(opened: OpenRun) -> list[dict[str, Any]]:
@@ -152,7 +138,6 @@ def _concepts(opened: OpenRun) -> list[dict[str, Any]]:
 
 
 def _grid(opened: OpenRun, found: list[dict], model: dict[str, Any], query: dict[str, str]) -> Component:
-    order, _, direction = query.get("sort", "").partition(".")
     columns: list[dict[str, Any]] = [
         {
             "field": "thumb", "headerName": "top samples", "width": STRIP, "minWidth": STRIP, "maxWidth": STRIP,
@@ -162,24 +147,22 @@ def _grid(opened: OpenRun, found: list[dict], model: dict[str, Any], query: dict
         {"field": "layer", "headerName": "layer", "width": 104},
         {"field": "unit", "headerName": "unit", "width": 76, **NUMBER, "cellRenderer": "UnitLink"},
         {"field": "concept", "headerName": "concept", "width": 148, "cellRenderer": "ConceptBadge"},
-        {"field": "category", "headerName": "category", "width": 100},
-        {"field": "labelled", "headerName": "labelled", "width": 88},
+        {"field": "category", "headerName": "category", "width": 104},
+        {"field": "labelled", "headerName": "labelled", "width": 92},
         {"field": "iou", "headerName": "IoU", "width": 78, **NUMBER, "headerTooltip": "on held-out samples"},
-        {"field": "chance", "headerName": "chance", "width": 82, **NUMBER, "headerTooltip": "labels of other images"},
+        {"field": "chance", "headerName": "chance", "width": 88, **NUMBER, "headerTooltip": "labels of other images"},
         {"field": "d", "headerName": "D", "width": 78, **NUMBER, "headerTooltip": "IoU minus chance"},
         {"field": "stderr", "headerName": "±", "width": 72, **NUMBER, "headerTooltip": "standard error of D"},
         {"field": "ap", "headerName": "AP", "width": 72, **NUMBER, "headerTooltip": "average precision"},
         {"field": "tags", "headerName": "tags", "minWidth": 90, "flex": 1},
         {"field": "note", "headerName": "note", "width": 150},
     ]  # fmt: skip
-    for column in columns:
-        if column["field"] == order and direction in ("asc", "desc"):
-            column["sort"] = direction
+    grids.sort(columns, query)
     return dag.AgGrid(
         id="units-grid", rowData=found, columnDefs=columns, filterModel=model, getRowId="params.data.href",
         defaultColDef=EVERY_COLUMN,
         dashGridOptions={
-            "theme": theme(), "rowHeight": ROW, "headerHeight": 34, "floatingFiltersHeight": 32, "animateRows": False,
+            **grids.OPTIONS, "theme": grids.theme(), "rowHeight": ROW,
             "quickFilterText": query.get("q", ""), "suppressCellFocus": False, "enableCellTextSelection": True,
             "rowBuffer": 6, "tooltipShowDelay": 300, "suppressColumnMoveAnimation": True,
         },
