@@ -39,7 +39,7 @@ from .edits import FeatureEdit, ablate, insert, replace, scale
 from .estimate import Estimate, estimate
 from .examples import Band, Example
 from .execute import run
-from .generators import Codes, Generator, Layer, accept_licence, convert, entries, export, load
+from .generators import BakeError, Codes, Generator, Layer, accept_licence, convert, entries, export, load
 from .job import Job
 from .merge import merge
 from .recipes import Recipe
@@ -53,7 +53,7 @@ def open(path: str | Path) -> Run:
 
 
 __all__ = [
-    "Band", "Codes", "Estimate", "Example", "FeatureEdit", "GanatomyError", "Generator", "Job", "Layer", "LayerResult",
-    "Recipe", "Run", "ablate", "accept_licence", "convert", "entries", "estimate", "export", "insert", "load", "merge",
-    "open", "replace", "run", "scale", "verify",
+    "BakeError", "Band", "Codes", "Estimate", "Example", "FeatureEdit", "GanatomyError", "Generator", "Job", "Layer",
+    "LayerResult", "Recipe", "Run", "ablate", "accept_licence", "convert", "entries", "estimate", "export", "insert",
+    "load", "merge", "open", "replace", "run", "scale", "verify",
 ]  # fmt: skip
