@@ -108,21 +108,22 @@ def _write(generator: Generator, origin: Origin, weights: Mapping[str, Tensor], 
         if not torch.isfinite(value).all():
             raise GanatomyError(f"the weight {name} holds NaN or infinite values")
         place = origin.layout.by_name[name]
-        inside[place.key] = _stored(place, before[name], value, network.tensors[place.key])
+        inside[place.key] = _stored(place, before[name], value, network.tensors.get(place.key))
     checkpoint.write_copy(stored, network, inside, out)
 
 
-def _stored(place: Place, before: Tensor, value: Tensor, stored: Tensor) -> Tensor:
+def _stored(place: Place, before: Tensor, value: Tensor, stored: Tensor | None) -> Tensor:
     """Return a weight as its file stores it; numbers that are still the same keep all their digits there."""
     old, new = place.write(before), place.write(value)
-    return torch.where(old == new, stored, new.to(stored.dtype)) if old.shape == stored.shape else new
+    if stored is None or stored.shape != new.shape:
+        return new  # which the writer refuses
+    return torch.where(old == new, stored, new.to(stored.dtype))
 
 
 def _opened(path: Path, generator: Generator, origin: Origin) -> Generator:
     """Open a draft as the generator's own file was opened."""
-    return open_checkpoint(
-        checkpoint.read(path), catalog.FAMILIES, generator.name, generator.device, origin.given
-    )  # fmt: skip
+    stored = checkpoint.read(path)
+    return open_checkpoint(stored, catalog.FAMILIES, generator.name, generator.device, origin.given)
 
 
 def _put(draft: Path, out: Path) -> None:

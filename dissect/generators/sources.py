@@ -47,7 +47,6 @@ def reread(origin: Origin) -> tuple[checkpoint.Checkpoint, StoredNetwork]:
     if stored.sha256 != origin.sha256:
         raise GanatomyError(f"{origin.path} has changed since the generator was loaded; load it again")
     for network in stored.networks:
-        found = recognise(catalog.FAMILIES, network)
-        if network.where == origin.where and found is not None and found[1].name == origin.layout.name:
-            return stored, network
+        if network.where == origin.where and recognise(catalog.FAMILIES, network) is not None:
+            return stored, network  # in origin.layout, which an option may have chosen
     raise GanatomyError(f"{origin.path} no longer holds the generator")
