@@ -6,7 +6,7 @@ import csv
 import json
 import sys
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
 from typing import Any
 
 from rich.console import Console
@@ -97,6 +97,20 @@ def progress(description: str, unit: str = "images") -> Iterator[Callable[[int, 
 
         def update(done: int, total: int) -> None:
             bar.update(task, completed=done, total=total)
+
+        yield update
+
+
+@contextmanager
+def late_progress(description: str, unit: str = "images") -> Iterator[Callable[[int, int], None]]:
+    """Show a bar as :func:`progress` does, once there is something to tell: no bar stands above a refusal."""
+    with ExitStack() as stack:
+        begun: list[Callable[[int, int], None]] = []
+
+        def update(done: int, total: int) -> None:
+            if not begun:
+                begun.append(stack.enter_context(progress(description, unit)))
+            begun[0](done, total)
 
         yield update
 

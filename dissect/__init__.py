@@ -44,7 +44,7 @@ from .effects import Dose, Effect, Leakage, Sweep, dose, effect, leakage, sweep
 from .estimate import Estimate, estimate
 from .examples import Band, Example
 from .execute import run
-from .generators import Codes, Generator, Layer, accept_licence, convert, entries, export, load
+from .generators import BakeError, Codes, Generator, Layer, accept_licence, convert, entries, export, load
 from .job import Job
 from .merge import merge
 from .recipes import Recipe
@@ -58,8 +58,8 @@ def open(path: str | Path) -> Run:
 
 
 __all__ = [
-    "Band", "Codes", "Dose", "Effect", "Estimate", "Example", "FeatureEdit", "GanatomyError", "Generator", "Job",
-    "Layer", "LayerResult", "Leakage", "Recipe", "Run", "Sweep", "ablate", "accept_licence", "artifacts", "convert",
-    "dose", "effect", "entries", "estimate", "export", "insert", "leakage", "load", "merge", "metrics", "open",
-    "replace", "run", "scale", "sweep", "verify",
+    "BakeError", "Band", "Codes", "Dose", "Effect", "Estimate", "Example", "FeatureEdit", "GanatomyError", "Generator",
+    "Job", "Layer", "LayerResult", "Leakage", "Recipe", "Run", "Sweep", "ablate", "accept_licence", "artifacts",
+    "convert", "dose", "effect", "entries", "estimate", "export", "insert", "leakage", "load", "merge", "metrics",
+    "open", "replace", "run", "scale", "sweep", "verify",
 ]  # fmt: skip

@@ -90,6 +90,7 @@ def instrument(
     capture: Sequence[str] = (),
     change: Mapping[str, Sequence[Change]] | None = None,
     copy: bool = True,
+    first: Mapping[str, Sequence[Change]] | None = None,
 ) -> Iterator[dict[str, Tensor]]:
     """Watch and alter one forward pass; all hooks are gone when the block ends, however it ends.
 
@@ -98,13 +99,14 @@ def instrument(
         capture: names to keep. What is kept is what the module returned, before any change here.
         change: for a name, functions applied in order to what the rest of the network sees.
         copy: keep a copy, needed where a later module may work in place.
+        first: as ``change``, but done before: what is kept is what these return.
 
     Yields:
         A dict that fills with name -> tensor [N, U, h, w] as the pass runs.
     """
-    change = change or {}
+    change, first = change or {}, first or {}
     by_module: dict[nn.Module, list[str]] = defaultdict(list)
-    for name in dict.fromkeys([*capture, *change]):
+    for name in dict.fromkeys([*first, *capture, *change]):
         by_module[sites[name].module].append(name)
     kept: dict[str, Tensor] = {}
     calls: Counter[nn.Module] = Counter()
@@ -117,11 +119,13 @@ def instrument(
             if site.call != call:
                 continue
             value = _get(output, site.path)
+            for function in first.get(name, ()):
+                value = function(value)
             if name in capture:
                 kept[name] = value.clone() if copy else value
             for function in change.get(name, ()):
                 value = function(value)
-            if change.get(name):
+            if first.get(name) or change.get(name):
                 output = _put(output, site.path, value)
         return output
 

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import hashlib
 import json
+import re
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -28,6 +29,7 @@ if TYPE_CHECKING:
     from .generators.layers import Layer
 
 FORMAT, VERSION = "ganatomy.recipe", 1
+TENSOR = re.compile(r"\d+\.(strength|mask|values)")  # a bundle is a recipe's file with more in it
 
 
 @dataclass(frozen=True)
@@ -114,7 +116,7 @@ class Recipe(Sequence[FeatureEdit]):
     @property
     def id(self) -> str:
         """16 hex digits over all that the recipe does."""
-        header, tensors = self._contents()
+        header, tensors = self.contents()
         digest = hashlib.sha256(json.dumps(header["edits"], sort_keys=True).encode())
         for key, array in sorted(tensors.items()):
             digest.update(f"{key}{list(array.shape)}".encode() + array.tobytes())
@@ -122,7 +124,7 @@ class Recipe(Sequence[FeatureEdit]):
 
     def save(self, path: str | Path) -> Path:
         """Write the recipe to one file, whole or not at all, and return its path."""
-        header, tensors = self._contents()
+        header, tensors = self.contents()
         data = save(tensors, {"recipe": json.dumps(header)})
         with replacing(Path(path)) as disk:
             disk.write(data)
@@ -131,13 +133,17 @@ class Recipe(Sequence[FeatureEdit]):
     @classmethod
     def load(cls, path: str | Path) -> Recipe:
         """Read a recipe; GanatomyError if the file is none, is damaged, or comes from a newer version."""
-        header, tensors = _read(Path(path))
+        return cls.of(*_read(Path(path)), str(path))
+
+    @classmethod
+    def of(cls, header: dict[str, Any], tensors: dict[str, np.ndarray], file: str) -> Recipe:
+        """Return the recipe of a file's header and tensors; GanatomyError, naming ``file``, if they are none."""
         try:
             edits = [_edit(entry, index, tensors) for index, entry in enumerate(header["edits"])]
             recipe = cls(edits)
             maker = None if header["generator"] is None else Maker(**header["generator"])
         except (KeyError, TypeError, ValueError, AttributeError) as error:
-            raise GanatomyError(f"{path} is a damaged recipe: {type(error).__name__} {one_line(error)}") from error
+            raise GanatomyError(f"{file} is a damaged recipe: {type(error).__name__} {one_line(error)}") from error
         object.__setattr__(recipe, "maker", maker)
         return recipe
 
@@ -146,8 +152,8 @@ class Recipe(Sequence[FeatureEdit]):
         object.__setattr__(made, "maker", self.maker)
         return made
 
-    def _contents(self) -> tuple[dict[str, Any], dict[str, np.ndarray]]:
-        """Return the header and the tensors of the file."""
+    def contents(self) -> tuple[dict[str, Any], dict[str, np.ndarray]]:
+        """Return the header and the tensors of the recipe's file."""
         entries: list[dict[str, Any]] = []
         tensors: dict[str, np.ndarray] = {}
         for index, edit in enumerate(self.edits):
@@ -179,14 +185,20 @@ def _read(path: Path) -> tuple[dict[str, Any], dict[str, np.ndarray]]:
     try:
         with safetensors.safe_open(path, "numpy") as file:
             header = json.loads((file.metadata() or {}).get("recipe", "null"))
-            tensors = {key: file.get_tensor(key) for key in file.keys()}  # noqa: SIM118 (it is no dict)
-    except (OSError, ValueError, safetensors.SafetensorError) as error:
+            own = [key for key in file.keys() if TENSOR.fullmatch(key)]  # noqa: SIM118 (it is no dict)
+            tensors = {key: file.get_tensor(key) for key in own}
+    except (OSError, ValueError, RecursionError, safetensors.SafetensorError) as error:
         raise GanatomyError(f"{path} is not a recipe, or is damaged: {one_line(error)}") from error
+    return checked(header, str(path)), tensors
+
+
+def checked(header: object, file: str) -> dict[str, Any]:
+    """Return the header of a recipe; GanatomyError, naming ``file``, if it is none or of a newer version."""
     if not isinstance(header, dict) or header.get("format") != FORMAT:
-        raise GanatomyError(f"{path} is a safetensors file, but no recipe")
+        raise GanatomyError(f"{file} is a safetensors file, but no recipe")
     if not isinstance(header.get("version"), int) or header["version"] > VERSION:
-        raise GanatomyError(f"{path} has recipe version {header.get('version')}, this ganatomy reads {VERSION}")
-    return header, tensors
+        raise GanatomyError(f"{file} has recipe version {header.get('version')}, this ganatomy reads {VERSION}")
+    return header
 
 
 def _edit(entry: dict[str, Any], index: int, tensors: dict[str, np.ndarray]) -> FeatureEdit:

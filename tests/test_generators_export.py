@@ -264,7 +264,19 @@ WRONG = {
     "its own file": (lambda g, f: dissect.export(g, g.origin.path, overwrite=True), "own file"),
     "another kind": (lambda g, f: dissect.export(g, f / "x.safetensors"), "the kind of file it came from"),
     "no folder": (lambda g, f: dissect.export(g, f / "no" / "net.pth"), "no such folder"),
-    "edits": (lambda g, f: dissect.export(g, f / "x", edits=dissect.ablate("to_rgb1", [0])), "cannot be exported"),
+    "edits": (
+        lambda g, f: dissect.export(g, f / "x", edits=dissect.ablate("conv1", [0])),
+        r"synthesis\.b8\.conv0\.affine and .*export a bundle instead",
+    ),
+    "edits and weights": (
+        lambda g, f: dissect.export(
+            g, f / "x", dissect.ablate("to_rgb1", [0]), weights={"mapping.fc0.bias": g.module.mapping.fc0.bias + 1}
+        ),
+        "not both",
+    ),
+    "name of a bundle": (lambda g, f: dissect.export(g, f / "x.bundle"), "is for bundles"),
+    "no name of a bundle": (lambda g, f: dissect.export(g, f / "x.pth", bundle=True), r"ends in \.bundle"),
+    "no bundle": (lambda g, f: dissect.export(g, f / "x.pth", with_weights=True), "is for bundles"),
     "no weight": (lambda g, f: dissect.export(g, f / "x", weights={"a": torch.ones(1)}), "no weight of that name"),
     "wrong shape": (
         lambda g, f: dissect.export(g, f / "x", weights={"mapping.fc0.bias": torch.ones(1)}),

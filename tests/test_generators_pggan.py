@@ -15,7 +15,7 @@ import dissect
 from dissect import GanatomyError
 from dissect.generators import checkpoint, pggan
 from dissect.generators.checkpoint import Checkpoint, Record, StoredNetwork
-from dissect.generators.export import converted
+from dissect.generators.conversion import converted
 from dissect.generators.family import open_checkpoint
 from dissect.generators.pggan_network import Config, Network
 

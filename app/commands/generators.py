@@ -13,7 +13,7 @@ from dissect import Generator
 from dissect.generators import catalog
 from segmodels import fetch as fetching
 
-from ..console import columns_of, out, print_json, print_table, progress, show
+from ..console import columns_of, late_progress, out, print_json, print_table, progress, remark, show
 from ..images import draw_images
 from ..preview import save, sheet
 from .options import (
@@ -190,10 +190,28 @@ def convert(
 def export(
     model: Model,
     out_file: OutFile,
+    recipe: Annotated[
+        Path | None, typer.Option(help="Edits of features, to be baked into the weights where that is exact.")
+    ] = None,
+    force: Annotated[bool, typer.Option("--force", help="Apply the recipe to another generator than its own.")] = False,
+    bundle: Annotated[
+        bool, typer.Option("--bundle", help="Write one file with fingerprint and edits instead, OUT_FILE.bundle.")
+    ] = False,
+    with_weights: Annotated[bool, typer.Option("--with-weights", help="The weights too, in a bundle.")] = False,
     overwrite: Overwrite = False,
     option: Options = None,
     accept_licence: Accept = False,
 ) -> None:
-    """Write a checkpoint in the flavour it came in."""
+    """Write a checkpoint in the flavour it came in, with edits baked into it, or a bundle of edits."""
+    edits: dissect.Recipe | tuple[()] = () if recipe is None else dissect.Recipe.load(recipe)
+    if force and isinstance(edits, dissect.Recipe):
+        edits = edits.forced()
     generator = open_model(model, "cpu", options=option, accept=accept_licence)
-    out.print(str(dissect.export(generator, out_file, overwrite=overwrite)), markup=False)
+    with late_progress("comparing") as update:
+        path = dissect.export(
+            generator, out_file, edits, overwrite=overwrite, bundle=bundle, with_weights=with_weights, progress=update
+        )
+    if with_weights:
+        licence = catalog.licence_of(generator.original or generator) or "unknown"
+        remark(f"the weights are in {path.name}; their licence: {licence}")
+    out.print(str(path), markup=False)

@@ -20,7 +20,9 @@ Csv = Annotated[bool, typer.Option("--csv", help="Print CSV.")]
 Device = Annotated[str, typer.Option(help="Where the generator and the segmenter run: cpu, cuda, cuda:1, …")]
 Model = Annotated[
     str,
-    typer.Argument(help="Catalogue name, checkpoint, https://…#sha256=…, planted:SEED, or package.module:factory."),
+    typer.Argument(
+        help="Catalogue name, checkpoint, bundle, https://…#sha256=…, planted:SEED, or package.module:factory."
+    ),
 ]
 ZDim = Annotated[int | None, typer.Option("--z-dim", help="Length of the latent, for package.module:factory.")]
 Classes = Annotated[int | None, typer.Option("--num-classes", help="Number of classes, for package.module:factory.")]

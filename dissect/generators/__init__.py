@@ -17,7 +17,10 @@
 ``planted``             generators with known truth (``planted_world`` draws, ``planted_weights`` makes it a
                         network, ``planted_truth`` knows)
 ``checkpoint``          reading files without running a byte of them (``formats/``: each kind of file)
-``export``              writing: in the flavour it came in, or converted to another
+``export``              writing: in the flavour it came in (``sources``: from which file)
+``conversion``          writing in another layout or kind of file
+``bake``                edits of features as weights, where that is exact
+``bundles``             a recipe and the generator it is for, in one file
 ``arrays``              latents and the like from people's files
 ``catalog``             names, sources and licences
 ``loading``             :func:`load`, for any source
@@ -27,14 +30,16 @@ A new family is a network, a table of layouts, a function that makes it a genera
 and one line in ``catalog.FAMILIES``.
 """
 
+from .bake import BakeError
 from .base import Capture, Generator, Layer
 from .catalog import Entry, accept_licence, entries
 from .codes import Codes
-from .export import convert, export
+from .conversion import convert
+from .export import export
 from .loading import load
 from .module import ModuleGenerator, PictureModel
 
 __all__ = [
-    "Capture", "Codes", "Entry", "Generator", "Layer", "ModuleGenerator", "PictureModel", "accept_licence", "convert",
-    "entries", "export", "load",
+    "BakeError", "Capture", "Codes", "Entry", "Generator", "Layer", "ModuleGenerator", "PictureModel",
+    "accept_licence", "convert", "entries", "export", "load",
 ]  # fmt: skip

@@ -8,7 +8,7 @@ from abc import abstractmethod
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import replace
-from functools import cached_property, partial
+from functools import cached_property
 from typing import TYPE_CHECKING, Any, Self
 
 import numpy as np
@@ -18,13 +18,13 @@ from torch import Tensor, nn
 from segmodels import GanatomyError
 from segmodels.errors import unknown_name
 
-from ..edits import FeatureEdit, Source
+from ..edits import FeatureEdit
 from ..exactness import whole_float32
-from ..hooks import Change, Site, instrument, lock_of
+from ..hooks import Site, instrument, lock_of
 from ..recipes import Recipe
 from .codes import Codes
 from .layers import KINDS, Capture, Layer, State
-from .others import others
+from .others import changes_of
 from .replicas import made_again, several
 from .sampling import Sampler
 
@@ -43,6 +43,8 @@ class Generator(Sampler):
     origin: Origin | None = None  # the file it came from
     facts: tuple[Fact, ...] = ()  # what is known and what is guessed about it
     works_in_place = False  # whether a later module may overwrite what an earlier one returned
+    recipe: Recipe = Recipe(())  # what is done in every pass, before anything else: of a bundle
+    original: Generator | None = None  # the generator that a bundle was made of
     _made_of: tuple[tuple[Any, ...], dict[str, Any]]
 
     def __new__(cls, *arguments: Any, **named: Any) -> Self:
@@ -126,13 +128,19 @@ class Generator(Sampler):
     ) -> dict[str, Tensor]:
         """Return the features of ``layers`` as :meth:`capture` does, without running what comes after them."""
         names = (layers,) if isinstance(layers, str) else tuple(layers)
-        wanted = {name: self.layer(name) for name in names}
-        edits = self.check_edits(edits)
         self._check_codes(codes)
-        changes = self._changes(edits, codes)
+        return self.bare_features(codes, names, self.check_edits(edits), self.recipe)
+
+    def bare_features(
+        self, codes: Codes, names: Sequence[str], edits: Sequence[FeatureEdit], always: Sequence[FeatureEdit]
+    ) -> dict[str, Tensor]:
+        """Return features as :meth:`features` does, with ``always`` in the place of the generator's own recipe."""
+        wanted = {name: self.layer(name) for name in names}
+        first, changes = changes_of(self, always, codes), changes_of(self, edits, codes, always)
+        kept = tuple(place.name for place in wanted.values())
         with self._passing():
             state = self.begin(codes)
-            with instrument(self._sites, tuple(p.name for p in wanted.values()), changes, self.works_in_place) as found:
+            with instrument(self._sites, kept, changes, self.works_in_place, first) as found:
                 for stage in self.stages[: 1 + max((place.stage for place in wanted.values()), default=-1)]:
                     state = stage(state)
         return {name: found[place.name] for name, place in wanted.items()}
@@ -147,11 +155,11 @@ class Generator(Sampler):
         self._check_codes(codes)
         wanted = {self.layer(name).name: self.layer(name) for name in names}
         edits = self.check_edits(edits)
-        changes = self._changes(edits, codes)
+        first, changes = changes_of(self, self.recipe, codes), changes_of(self, edits, codes, self.recipe)
         restarts: dict[str, tuple[int, State]] = {}
         with self._passing():
             state = self.begin(codes)
-            with instrument(self._sites, tuple(wanted), changes, copy=self.works_in_place) as features:
+            with instrument(self._sites, tuple(wanted), changes, self.works_in_place, first) as features:
                 for index, stage in enumerate(self.stages):
                     before, state = state, stage(state)
                     for name, layer in wanted.items():
@@ -183,7 +191,7 @@ class Generator(Sampler):
         Args:
             capture: what :meth:`capture` returned for this layer.
             layer: where to restart.
-            features: [N, U, h, w] in place of the captured ones.
+            features: [N, U, h, w] in place of the captured ones (which have a bundle's own recipe).
             edits: edits at this layer or later; earlier ones only if they were active in the capture.
             gradient: keep what it takes to differentiate the images by ``features``.
 
@@ -206,7 +214,8 @@ class Generator(Sampler):
             raise GanatomyError(f"layer {layer!r}: expected features {list(captured.shape)}, got {list(current.shape)}")
         start, state = capture.restarts[asked]
         codes = state.codes
-        changes = self._changes([e for e in active if order[e.layer] >= order[layer]], codes)
+        ours = changes_of(self, self.recipe, codes)  # the captured features have it
+        changes = changes_of(self, [e for e in active if order[e.layer] >= order[layer]], codes, self.recipe)
         with self._passing(gradient):
             if self.ends_stage(place):
                 for change in changes.pop(layer, []):
@@ -215,9 +224,10 @@ class Generator(Sampler):
             else:
                 # The whole stage runs again. What bypasses the layer must see the capture's earlier edits too.
                 again = [e for e in capture.edits if self.layer(e.layer).stage == start]
-                changes |= self._changes([e for e in again if order[e.layer] < order[layer]], codes)
+                earlier = [e for e in again if order[e.layer] < order[layer]]
+                changes |= changes_of(self, earlier, codes, self.recipe)
                 changes[layer] = [lambda _: current.clone(), *changes.get(layer, [])]
-            with instrument(self._sites, (), changes):
+            with instrument(self._sites, (), changes, first=ours):
                 for stage in self.stages[start:]:
                     state = stage(state)
             return self.finish(state)
@@ -253,17 +263,6 @@ class Generator(Sampler):
     def _check_codes(self, codes: Codes) -> None:
         if codes.z is not None and codes.z.shape[1:] != (self.z_dim,):
             raise GanatomyError(f"{self.name}: expected codes with z [N, {self.z_dim}], got {list(codes.z.shape)}")
-
-    def _changes(self, edits: Sequence[FeatureEdit], codes: Codes) -> dict[str, list[Change]]:
-        """Return what to do at each layer; other images that edits take features from are generated now."""
-        changes: dict[str, list[Change]] = {}
-        for edit in edits:
-            change: Change = edit
-            if isinstance(edit.values, Source):
-                values = self.features(others(self, codes, edit.values), edit.layer)[edit.layer][:, list(edit.units)]
-                change = partial(edit, values=values)
-            changes.setdefault(edit.layer, []).append(change)
-        return changes
 
     @property
     def parameters(self) -> int:

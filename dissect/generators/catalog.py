@@ -172,14 +172,22 @@ def accept_licence(name: str) -> None:
         raise GanatomyError(f"cannot write {path}: {error.strerror or one_line(error)}") from error
 
 
+def entry_of(sha256: str) -> str | None:
+    """Return the name of the entry with these weights, or None. By content: a file of one's own may have any name."""
+    for known in ENTRIES:
+        digest = None if known.source is None else known.source.sha256
+        if digest and sha256.startswith(digest):
+            return known.name
+    return None
+
+
 def licence_of(generator: Generator) -> str | None:
     """Return what is known of the licence of a generator's weights, or None."""
     origin = generator.origin
     for known in ENTRIES:
         if origin is None and known.source is None and known.family == generator.family:
             return known.licence
-        # By content: a file of one's own may have any name.
-        digest = None if known.source is None else known.source.sha256
-        if origin is not None and digest and origin.sha256.startswith(digest):
-            return known.licence
+    named = None if origin is None else entry_of(origin.sha256)
+    if named is not None:
+        return entry(named).licence
     return next((known.licence for known in FAMILIES if known.name == generator.family and known.licence), None)

@@ -10,7 +10,7 @@ from torch import Tensor, nn
 from segmodels import GanatomyError
 from segmodels.files import shown
 
-from .family import Fact, Family, Opening
+from .family import Fact, Family, Opening, Slices
 from .layouts import Layout, Place
 from .sequential import SequentialGenerator
 
@@ -113,6 +113,21 @@ def make(opening: Opening) -> SequentialGenerator:
     )
 
 
+def zeroed_by(generator: SequentialGenerator, module: str) -> Slices:
+    """Return what makes a unit zero (see :class:`Family`): what makes it, since nothing is added afterwards.
+
+    That is its row of a conv, or its scale and shift of a batch norm, whose ReLU leaves the zeros. A batch norm makes
+    a constant of a conv's zeros, as it does where a hook puts them.
+    """
+    network, index = generator.module, int(module)
+    assert isinstance(network, nn.Sequential)
+    if isinstance(network[index], (nn.ReLU, nn.Tanh)):
+        index -= 1
+    maker = network[index]
+    axes = {"weight": 1 if isinstance(maker, nn.ConvTranspose2d) else 0, "bias": 0}
+    return tuple((f"{index}.{part}", axis) for part, axis in axes.items() if getattr(maker, part) is not None)
+
+
 PARTS = ("weight", "bias", "running_mean", "running_var", "num_batches_tracked")
 MAIN = Layout(
     "main",
@@ -120,4 +135,4 @@ MAIN = Layout(
     tuple(Place(f"{index}.{part}", f"main.{index}.{part}") for index in range(MAX_PLACES) for part in PARTS),
     container="netG",
 )
-FAMILY = Family(FAMILY_NAME, "DCGAN", (MAIN,), make)
+FAMILY = Family(FAMILY_NAME, "DCGAN", (MAIN,), make, zeroed_by=zeroed_by)

@@ -1,31 +1,31 @@
-"""Writing checkpoints: in the flavour a generator came in, or converted to another layout of its family."""
+"""Writing generators: the checkpoint in the flavour it came in, with edits baked into it, or a bundle."""
 
 from __future__ import annotations
 
+import tempfile
 from collections.abc import Mapping, Sequence
+from dataclasses import replace
 from pathlib import Path
-from typing import Any
 
 import torch
-from safetensors.torch import save as as_safetensors
+from safetensors import safe_open
 from torch import Tensor
 
 from segmodels import GanatomyError
-from segmodels.files import shown
+from segmodels.files import one_line, shown
 
-from ..disk import replacing
-from ..edits import FeatureEdit
-from . import catalog, checkpoint
+from ..edits import FeatureEdit, Source
+from ..recipes import Recipe
+from . import bundles, catalog, checkpoint
+from .bake import Progress, bake, check_baked
 from .base import Generator
-from .checkpoint import StoredNetwork
-from .family import Family, Origin, recognise
-from .layouts import Layout
-from .loading import load
-from .notes import NOTE, as_text, note_of, originals
+from .conversion import convert
+from .family import Origin, open_checkpoint
+from .layouts import Place
+from .sources import origin_of, reread, target_of
 
 TORCH = ("torch zip", "torch legacy")
 KINDS = {".safetensors": ("safetensors",), ".pth": TORCH, ".pt": TORCH, ".pkl": ("nvidia pickle", "pickle")}
-SUFFIXES = {".safetensors": "safetensors", ".pth": "torch", ".pt": "torch"}
 
 
 def export(
@@ -35,226 +35,118 @@ def export(
     *,
     weights: Mapping[str, Tensor] | None = None,
     overwrite: bool = False,
+    bundle: bool = False,
+    with_weights: bool = False,
+    progress: Progress | None = None,
 ) -> Path:
     """Write the generator's checkpoint in the flavour it came in: same kind of file, same keys, same records.
 
-    Everything of the original file is kept byte for byte, but for the numbers that changed.
+    Everything of the original file is kept byte for byte, but for the numbers that changed. With ``edits`` it is a
+    checkpoint that draws, without them, what the generator draws with them: on 16 seeds that is tried with the written
+    file, before it gets its name. Of a generator that is a bundle, what is written is its original with all edits.
 
     Args:
         path: the new file (a folder for OpenVINO).
-        edits: none yet: changes of features are not baked into weights.
+        edits: to be baked into the weights, which only some can be: strength 1, everywhere, to zero.
         weights: canonical name -> tensor in place of the generator's own.
         overwrite: replace what is at ``path``.
+        bundle: write a bundle: one file with the fingerprint and the edits, any edits, which :func:`load` opens.
+        with_weights: put the generator's weights into the bundle too. Who may have them is for you to know.
+        progress: called with (images compared, all).
 
     Raises:
+        BakeError: if the edits are not exactly weights of this generator.
         GanatomyError: if the generator came from no file, the file has changed since or cannot be rewritten, or a
             weight does not fit.
     """
-    if isinstance(edits, FeatureEdit) or len(edits):
-        raise GanatomyError("edits of features cannot be exported as weights; export without edits")
-    origin = _origin(generator)
-    out = _target(path, origin, overwrite)
+    edits = generator.check_edits(edits)
+    if weights and (edits or bundle):
+        raise GanatomyError("expected edits= or weights=, not both; export the weights first, then their edits")
+    if with_weights and not bundle:
+        raise GanatomyError("with_weights is for bundles; a checkpoint has its weights (bundle=True, --bundle)")
+    if generator.original is not None:
+        if any(isinstance(edit.values, Source) for edit in edits):
+            raise GanatomyError("edits on a bundle that take other images' features cannot be exported")
+        generator, edits = generator.original, (*generator.recipe, *edits)
+    out = target_of(path, generator.origin, overwrite)
+    if bundle:
+        return _bundle(generator, out, Recipe(edits, generator), with_weights)
+    origin = origin_of(generator)
     kinds = KINDS.get(out.suffix.lower())
+    if out.suffix.lower() == bundles.SUFFIX:
+        raise GanatomyError(f"{out.name}: {bundles.SUFFIX} is for bundles (bundle=True, --bundle)")
     if kinds is not None and origin.format not in kinds and out.suffix.lower() != origin.path.suffix.lower():
         raise GanatomyError(
             f"{out.name}: an export is the kind of file it came from ({origin.format}); "
             f"name it so, or convert it to {out.suffix} (convert, ganatomy generators convert)"
         )
-    stored, network = _reread(origin)
-    before = generator.module.state_dict()
-    wrong = [name for name, value in (weights or {}).items() if before.get(name, value[None]).shape != value.shape]
+    if not edits:
+        _write(generator, origin, weights or {}, out)
+        return out
+    baked = bake(generator, edits)
+    try:
+        with tempfile.TemporaryDirectory(dir=out.parent, prefix=".ganatomy-") as folder:
+            draft = Path(folder) / out.name
+            _write(generator, origin, baked, draft)
+            check_baked(_opened(draft, generator, origin), generator, edits, baked, progress)
+            _put(draft, out)
+    except OSError as error:
+        raise GanatomyError(f"cannot write {out}: {error.strerror or one_line(error)}") from error
+    return out
+
+
+def _write(generator: Generator, origin: Origin, weights: Mapping[str, Tensor], out: Path) -> None:
+    """Write a copy of the generator's file with other weights in it."""
+    stored, network = reread(origin)
+    before = {name: value.cpu() for name, value in generator.module.state_dict().items()}
+    wrong = [name for name, value in weights.items() if before.get(name, value[None]).shape != value.shape]
     if wrong:
         raise GanatomyError(f"{generator.name} has no weight of that name and shape: {shown(wrong)}")
-    changed = {name: value for name, value in (weights or {}).items() if not torch.equal(before[name].cpu(), value)}
+    changed = {name: value.cpu() for name, value in weights.items() if not torch.equal(before[name], value.cpu())}
+    inside = {}
     for name, value in changed.items():
         if not torch.isfinite(value).all():
             raise GanatomyError(f"the weight {name} holds NaN or infinite values")
-    inside = {
-        origin.layout.by_name[name].key: origin.layout.by_name[name].write(value) for name, value in changed.items()
-    }
+        place = origin.layout.by_name[name]
+        inside[place.key] = _stored(place, before[name], value, network.tensors.get(place.key))
     checkpoint.write_copy(stored, network, inside, out)
+
+
+def _stored(place: Place, before: Tensor, value: Tensor, stored: Tensor | None) -> Tensor:
+    """Return a weight as its file stores it; numbers that are still the same keep all their digits there."""
+    old, new = place.write(before), place.write(value)
+    if stored is None or stored.shape != new.shape:
+        return new  # which the writer refuses
+    return torch.where(old == new, stored, new.to(stored.dtype))
+
+
+def _opened(path: Path, generator: Generator, origin: Origin) -> Generator:
+    """Open a draft as the generator's own file was opened."""
+    stored = checkpoint.read(path)
+    return open_checkpoint(stored, catalog.FAMILIES, generator.name, generator.device, origin.given)
+
+
+def _put(draft: Path, out: Path) -> None:
+    """Give a draft, a file or a folder of files, its name."""
+    if not draft.is_dir():
+        draft.replace(out)
+        return
+    out.mkdir(exist_ok=True)
+    for file in sorted(draft.iterdir()):
+        file.replace(out / file.name)
+
+
+def _bundle(generator: Generator, out: Path, recipe: Recipe, with_weights: bool) -> Path:
+    if out.suffix.lower() != bundles.SUFFIX:
+        raise GanatomyError(f"expected a name that ends in {bundles.SUFFIX} for a bundle, got {shown([out.name])}")
+    original = bundles.original_of(generator)
+    if with_weights:
+        with tempfile.TemporaryDirectory() as folder:
+            path = convert(generator, Path(folder) / "network.safetensors")
+            with safe_open(path, "pt") as file:
+                inside = {key: file.get_tensor(key) for key in file.keys()}  # noqa: SIM118 (it is no dict)
+                original = replace(original, network=(inside, file.metadata() or {}))
+        if bundles.inside(original, out, generator.device, original.options).fingerprint != generator.fingerprint:
+            raise GanatomyError(f"{generator.name}: its weights cannot be put into a bundle exactly; leave them out")
+    bundles.write(original, recipe, out)
     return out
-
-
-def convert(
-    source: Generator | str | Path, path: str | Path, layout: str | None = None, *, overwrite: bool = False
-) -> Path:
-    """Write a generator's tensors in another layout of its family, or another kind of file.
-
-    A conversion and its reverse give back every bit: where arithmetic has to round (the +1 of a style bias), the
-    original numbers are kept beside the network.
-
-    Args:
-        source: a generator that came from a file, or anything that :func:`load` opens to one.
-        path: the new file; its suffix says which kind: ``.safetensors``, ``.pth`` or ``.pt``.
-        layout: name of the layout; None keeps the one it is in.
-        overwrite: replace what is at ``path``.
-
-    Raises:
-        GanatomyError: for an unknown layout, or one that cannot hold this network exactly.
-    """
-    generator = source if isinstance(source, Generator) else load(source)
-    origin = _origin(generator)
-    family = catalog.family(generator.family)
-    own = family.layout(origin.layout.name)
-    wanted = family.layout(layout or own.becomes or own.name)
-    reason = wanted.cannot(generator.configuration) if wanted is not own or own.becomes else None
-    target = origin.layout if wanted is own else wanted  # a graph's layout is that of its file
-    if reason:
-        raise GanatomyError(f"{generator.name} cannot be stored in the layout {target.name}: {reason}")
-    kind = SUFFIXES.get(Path(path).suffix.lower())
-    if kind is None:
-        raise GanatomyError(f"{path}: say the kind of file by its suffix: {', '.join(SUFFIXES)}")
-    out = _target(path, origin, overwrite)
-    _, network = _reread(origin)
-    told = note_of(network.beside)
-    teller = next(
-        (known for known in (origin.layout, target, *family.layouts) if known.name == told.get("layout")), None
-    )
-    inside, beside, note = converted(origin.layout, target, network, told, teller, _given(generator))
-    if chosen := _chosen(generator, family):
-        note["options"] = chosen
-    if kind == "safetensors":
-        metadata = {"format": "pt"} | ({NOTE: as_text(note)} if note else {})
-        flat = {key: tensor.contiguous().clone() for key, tensor in (inside | beside).items()}
-        data = as_safetensors(flat, metadata)
-        with replacing(out) as file:
-            file.write(data)
-    else:
-        contents: dict[str, Any] = {target.container: inside, **beside} if target.container else {**inside}
-        if note and target.container:
-            contents[NOTE] = note
-        with replacing(out) as file:
-            torch.save(contents, file)  # type: ignore[arg-type]
-    return out
-
-
-def converted(
-    source: Layout,
-    target: Layout,
-    network: StoredNetwork,
-    told: Mapping[str, object] | None = None,
-    teller: Layout | None = None,
-    given: Mapping[str, Tensor] | None = None,
-) -> tuple[dict[str, Tensor], dict[str, Tensor], dict[str, Any]]:
-    """Return a stored network's tensors in another layout: (inside, beside it, what the conversion rounded).
-
-    Args:
-        told: the note of an earlier conversion; teller: the layout whose numbers it rounded.
-        given: canonical tensors in place of the file's.
-    """
-    exact = _still_true(told or {}, teller, source, network.tensors)
-    if target is source and not given:
-        same = {key: tensor.contiguous() for key, tensor in network.tensors.items()}
-        outside = {entry: network.beside.get(entry) for entry in source.outside.values()}
-        kept = {key: value for key, value in outside.items() if isinstance(value, Tensor)}
-        return same, kept, _rounded(teller, exact)
-    canonical = source.read(network.tensors, network.beside) | dict(given or {})
-    if teller is not None:
-        canonical |= {teller.by_key[key].name: teller.by_key[key].read(tensor) for key, tensor in exact.items()}
-    inside, beside = target.write(canonical)
-    if teller is target:
-        return inside | exact, beside, _rounded(source, _lost(source, target, inside | exact, beside, network.tensors))
-    lost = _lost(source, target, inside, beside, network.tensors)
-    if teller is not None and not lost:
-        return inside, beside, _rounded(teller, _lost(teller, target, inside, beside, exact))
-    return inside, beside, _rounded(source, lost)
-
-
-def _still_true(
-    told: Mapping[str, object], teller: Layout | None, source: Layout, now: Mapping[str, Tensor]
-) -> dict[str, Tensor]:
-    """Return what was rounded, of the numbers that are still what the rounding made of them."""
-    exact: dict[str, Tensor] = {}
-    if teller is None:
-        return exact
-    for key, original in originals(told).items():
-        place = teller.by_key.get(key)
-        became = source.by_name.get(place.name) if place else None
-        if place is None or became is None or became.key not in now:
-            continue
-        try:
-            if torch.equal(became.write(place.read(original)), now[became.key]):
-                exact[key] = original
-        except (RuntimeError, IndexError):  # not of this tensor's shape: somebody else's note
-            continue
-    return exact
-
-
-def _lost(
-    source: Layout,
-    target: Layout,
-    inside: Mapping[str, Tensor],
-    beside: Mapping[str, Tensor],
-    tensors: Mapping[str, Tensor],
-) -> dict[str, Tensor]:
-    """Return which of the tensors in the layout ``source`` do not come back from the layout ``target``."""
-    back, _ = source.write(target.read(inside, beside))
-    return {
-        key: tensor
-        for key, tensor in tensors.items()
-        if key in source.by_key
-        and key in back
-        and not (back[key].dtype == tensor.dtype and torch.equal(back[key], tensor))
-    }
-
-
-def _rounded(layout: Layout | None, lost: dict[str, Tensor]) -> dict[str, Any]:
-    return {"layout": layout.name, "originals": lost} if layout is not None and lost else {}
-
-
-def _given(generator: Generator) -> dict[str, Tensor]:
-    """Return the canonical tensors that an option gave."""
-    given = {fact.name for fact in generator.facts if fact.source == "option"}
-    return {
-        name: tensor.cpu()
-        for name, tensor in generator.module.state_dict().items()
-        if name.startswith("mapping.") and name.removeprefix("mapping.") in given
-    }
-
-
-def _chosen(generator: Generator, family: Family) -> dict[str, object]:
-    """Return the options without which the converted file would make other images."""
-    default = {option.name: option.default for option in family.options}
-    return {
-        fact.name: fact.value
-        for fact in generator.facts
-        if fact.source in ("file", "option") and default.get(fact.name) not in (None, fact.value)
-    }
-
-
-def _origin(generator: Generator) -> Origin:
-    if generator.origin is None:
-        raise GanatomyError(f"{generator.name} did not come from a checkpoint; only checkpoints are written again")
-    return generator.origin
-
-
-def _target(path: str | Path, origin: Origin, overwrite: bool) -> Path:
-    out = Path(path)
-    try:
-        # A network of several files may have been opened by the name of one of them; its export is their folder.
-        several = origin.format == checkpoint.OPENVINO and origin.path.is_file()
-        own = [origin.path, origin.path.parent] if several else [origin.path]
-        if "\0" in str(out):
-            raise ValueError("a NUL in its name")
-        if out.exists() and any(known.exists() and out.samefile(known) for known in own):
-            raise GanatomyError(f"{out} is the generator's own file; choose another name")
-        if out.exists() and not overwrite:
-            raise GanatomyError(f"{out} exists; choose another name, or overwrite it (overwrite=True, --overwrite)")
-        if not out.parent.is_dir():
-            raise GanatomyError(f"no such folder: {out.parent}")
-    except (OSError, ValueError) as error:  # too long, not allowed, a NUL inside
-        raise GanatomyError(f"cannot write {shown([out])}: {getattr(error, 'strerror', None) or error}") from error
-    return out
-
-
-def _reread(origin: Origin) -> tuple[checkpoint.Checkpoint, StoredNetwork]:
-    """Return the file and the network in it that the generator came from."""
-    stored = checkpoint.read(origin.path)
-    if stored.sha256 != origin.sha256:
-        raise GanatomyError(f"{origin.path} has changed since the generator was loaded; load it again")
-    for network in stored.networks:
-        found = recognise(catalog.FAMILIES, network)
-        if network.where == origin.where and found is not None and found[1].name == origin.layout.name:
-            return stored, network
-    raise GanatomyError(f"{origin.path} no longer holds the generator")

@@ -19,6 +19,9 @@ from .checkpoint import Checkpoint, StoredNetwork, check
 from .layouts import Layout
 from .notes import note_of, settings
 
+# What makes a unit zero: the slices of these canonical tensors, each (name, axis along which the units lie), as zeros.
+Slices = tuple[tuple[str, int], ...]
+
 
 @dataclass(frozen=True)
 class Option:
@@ -54,6 +57,7 @@ class Origin:
         path, sha256, format: of the file.
         where: the entry of the file that holds the network; "" is the top.
         layout: under which names its tensors are stored.
+        given: the options that it was opened with.
     """
 
     path: Path
@@ -61,6 +65,7 @@ class Origin:
     format: str
     where: str
     layout: Layout
+    given: Mapping[str, object] = field(default_factory=dict)
 
 
 @dataclass
@@ -141,6 +146,11 @@ class Opening:
         return network
 
 
+def unknown_weights(generator: Any, module: str) -> str:
+    """Say that nothing is known of a layer's weights."""
+    return "it is not known which weights make its units"
+
+
 @dataclass(frozen=True, eq=False)
 class Family:
     """A family of generators.
@@ -152,6 +162,8 @@ class Family:
         make: from a stored network to a generator.
         options: what no tensor reveals.
         licence: what to say of weights whose file does not say it.
+        zeroed_by: (one of its generators, the dotted name of a layer's module) -> the slices whose zeros do exactly
+            what zeros in place of a unit's features do to the image, or why no weights do that.
     """
 
     name: str
@@ -160,6 +172,7 @@ class Family:
     make: Callable[[Opening], Generator]
     options: tuple[Option, ...] = ()
     licence: str | None = None
+    zeroed_by: Callable[[Any, str], Slices | str] = unknown_weights
 
     def layout(self, name: str) -> Layout:
         """Return the layout of that name; GanatomyError with the nearest ones."""
@@ -223,7 +236,7 @@ def open_checkpoint(
                 beside=network.beside,
                 given=given,
                 options=family.options,
-                origin=Origin(checkpoint.path, checkpoint.sha256, checkpoint.format, network.where, layout),
+                origin=Origin(checkpoint.path, checkpoint.sha256, checkpoint.format, network.where, layout, given),
             )
             generator = family.make(opening)
         except GanatomyError as error:

@@ -8,7 +8,7 @@ import re
 import sys
 from collections.abc import Mapping
 from pathlib import Path
-from typing import TypeVar
+from typing import Any, TypeVar
 
 import torch
 from torch import Tensor, nn
@@ -19,6 +19,7 @@ from segmodels.files import one_line
 
 from . import catalog, checkpoint, planted
 from .base import Generator
+from .bundles import is_bundle, open_bundle
 from .family import open_checkpoint
 from .module import ModuleGenerator, PictureModel
 
@@ -41,15 +42,16 @@ def load(
     """Open a generator.
 
     Args:
-        source: a name of the catalogue, ``planted:SEED,…``, a checkpoint's path, ``https://…#sha256=…``,
-            ``"package.module:factory"``, an ``nn.Module``, or a state dict of a known layout.
+        source: a name of the catalogue, ``planted:SEED,…``, the path of a checkpoint or a bundle,
+            ``https://…#sha256=…``, ``"package.module:factory"``, an ``nn.Module``, or a state dict of a known layout.
         device: where it runs.
         z_dim, num_classes, image_range: for an ``nn.Module`` or a factory that returns one: the length of its
             latent, the number of its classes, and the range of its images. A module's own attributes
             ``z_dim`` and ``num_classes`` are used when these are not given.
         input_size, mean, std: for a network that looks at pictures, to be dissected with ``images=FOLDER``.
         options: for a checkpoint: what changes the images and no tensor reveals, by the name it has in the public
-            code (``conv_clamp=…``); each family lists its own in ``Family.options``, and refuses others.
+            code (``conv_clamp=…``); each family lists its own in ``Family.options``, and refuses others. For a bundle
+            ``weights=…`` is its original, anything that this function opens, where it is not beside the bundle.
 
     Raises:
         GanatomyError: for anything that cannot be opened, in one line.
@@ -72,6 +74,16 @@ def load(
         origin = fetch.parse_url(text)
         return from_checkpoint(fetch.fetch(origin), Path(origin.url).stem, device, options)
     path = _existing(text)
+    if path is not None and is_bundle(path):
+        weights = options.pop("weights", None)
+
+        def original(source: Any, given: Mapping[str, Any]) -> Generator:
+            return load(
+                source, device, z_dim=z_dim, num_classes=num_classes, image_range=image_range, input_size=input_size,
+                mean=mean, std=std, **given,
+            )  # fmt: skip
+
+        return open_bundle(path, device, original, weights, options)  # type: ignore[arg-type]
     if path is not None:
         return from_checkpoint(path, path.stem, device, options)
     if re.fullmatch(r"[\w.]+:[\w.]+", text):

@@ -15,7 +15,7 @@ from ..hooks import Site
 from .arrays import read_arrays
 from .base import Layer, State
 from .codes import Codes
-from .family import Fact, Family, Opening, Option
+from .family import Fact, Family, Opening, Option, Slices
 from .mobilestylegan_layouts import LAYOUTS, MAX_BLOCKS, MAX_MAPPING, OfGraphs
 from .mobilestylegan_network import SUBBANDS, Block, Config, Network, StyledConv, ToImage, Upsampler, inverse_haar
 from .stylebased import StyleGenerator, as_mean, noise_maps, positive
@@ -240,6 +240,18 @@ def _set_noise(network: Network, opening: Opening) -> None:
         conv.noise_const = array.reshape(-1, size, size)[row].clone()
 
 
+def zeroed_by(generator: MobileStyleGAN, module: str) -> Slices:
+    """Return what makes a unit zero (see :class:`Family`): its row of a style or of the image, else its reader's style.
+
+    Noise is added to a map after its bias. But one module reads it, by a style that demodulates nothing (``style_inv``
+    does), so that a style of 0 is a map of 0. (Images that nothing draws do not count as readers.)
+    """
+    chain = [layer.name for layer in generator.layers if layer.kind != "style"]
+    if module in chain[:-1]:
+        module = f"{chain[chain.index(module) + 1]}.modulation"
+    return ((f"{module}.weight", 0), (f"{module}.bias", 0))
+
+
 def as_maps(value: object) -> dict[str, Tensor]:
     """Return noise maps by name, from a mapping of arrays or the path of a file with them."""
     arrays = read_arrays(Path(value)) if isinstance(value, (str, Path)) else value
@@ -263,4 +275,4 @@ OPTIONS = (
 )
 
 LICENCE = "the file does not say; what was distilled from NVIDIA's networks is non-commercial"
-FAMILY = Family(FAMILY_NAME, "MobileStyleGAN", LAYOUTS, make, OPTIONS, LICENCE)
+FAMILY = Family(FAMILY_NAME, "MobileStyleGAN", LAYOUTS, make, OPTIONS, LICENCE, zeroed_by)

@@ -1,17 +1,38 @@
-"""Which other image a sample's features are exchanged with."""
+"""What edits do in a pass over some codes; and which other image a sample's features are exchanged with."""
 
 from __future__ import annotations
 
 import hashlib
+from collections.abc import Sequence
+from functools import partial
 from typing import TYPE_CHECKING
 
 from segmodels import GanatomyError
 
-from ..edits import Source
+from ..edits import FeatureEdit, Source
+from ..hooks import Change
 from .codes import NO_NOISE, Codes
 
 if TYPE_CHECKING:
     from .base import Generator
+
+
+def changes_of(
+    generator: Generator, edits: Sequence[FeatureEdit], codes: Codes, always: Sequence[FeatureEdit] = ()
+) -> dict[str, list[Change]]:
+    """Return what to do at each layer; other images that edits take features from are generated now.
+
+    Args:
+        always: the edits that those other images have.
+    """
+    changes: dict[str, list[Change]] = {}
+    for edit in edits:
+        change: Change = edit
+        if isinstance(edit.values, Source):
+            found = generator.bare_features(others(generator, codes, edit.values), [edit.layer], (), always)
+            change = partial(edit, values=found[edit.layer][:, list(edit.units)])
+        changes.setdefault(edit.layer, []).append(change)
+    return changes
 
 
 def others(generator: Generator, codes: Codes, source: Source) -> Codes:

@@ -21,7 +21,7 @@ from ..hooks import Site
 from .base import Generator, Layer, State
 from .checkpoint import Record
 from .codes import Codes
-from .family import Family, Opening, Option
+from .family import Family, Opening, Option, Slices
 from .layers import rgb
 from .pggan_layouts import GANZOO, GENFORCE, GENFORCE_FUSED, LAYOUTS, TENSORFLOW, TENSORFLOW_UNFUSED, inputs_axes
 from .pggan_network import Block, Config, Network, doubled, head_name
@@ -243,6 +243,15 @@ def _settle_fused(opening: Opening) -> None:
         opening.tensors = tensors | {name: tensor.contiguous() for name, tensor in turned.items()}
 
 
+def zeroed_by(generator: PGGAN, module: str) -> Slices:
+    """Return what makes a unit zero (see :class:`Family`): its kernel and its bias.
+
+    The leaky ReLU leaves the zeros, and the pixel norm of whatever reads them sees the same zeros.
+    """
+    layer = module.removesuffix(".wscale")
+    return ((f"{layer}.conv.weight", 0), (f"{layer}.wscale.b", 0))
+
+
 # -- options ---------------------------------------------------------------------------------------------------
 
 
@@ -285,4 +294,4 @@ OPTIONS = (
     Option("fused_scale", truth, False, "true or false; whether upsampling kernels are stored as transposed convs"),
 )
 
-FAMILY = Family(FAMILY_NAME, "PGGAN", LAYOUTS, make, OPTIONS)
+FAMILY = Family(FAMILY_NAME, "PGGAN", LAYOUTS, make, OPTIONS, zeroed_by=zeroed_by)

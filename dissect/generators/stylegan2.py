@@ -12,7 +12,7 @@ from segmodels import GanatomyError
 
 from ..hooks import Site
 from .base import Layer, State
-from .family import Fact, Family, Opening, Option
+from .family import Fact, Family, Opening, Option, Slices
 from .layers import rgb
 from .stylebased import StyleGenerator, as_mean, noise_maps, positive
 from .stylegan2_layouts import LAYOUTS, LR_MULTIPLIER, MAX_BLOCKS, MAX_MAPPING
@@ -211,6 +211,30 @@ def make(opening: Opening) -> StyleGAN2:
     return StyleGAN2(network, config, opening.name, opening)
 
 
+def zeroed_by(generator: StyleGAN2, module: str) -> Slices | str:
+    """Return what makes a unit zero (see :class:`Family`), or why nothing does.
+
+    Styles and images are zero where their own row is. A map has noise added after its bias, and whoever reads it
+    demodulates by the very weights that would be zeroed; unless there is no noise, or only the last image reads it.
+    """
+    part = generator.module.get_submodule(module)
+    own = ((f"{module}.weight", 0), (f"{module}.bias", 0))
+    if not isinstance(part, StyledConv):
+        return own
+    block, _, conv = module.rpartition(".")
+    if not generator.config.noise or not part.noise_strength.any():
+        return own
+    if module == f"synthesis.b{generator.config.resolution}.conv1" and generator.config.architecture != "resnet":
+        return ((f"{block}.torgb.weight", 1),)
+    readers = [f"{block}.conv1"] if conv == "conv0" else [f"synthesis.b{2 * int(block[11:])}.conv0", f"{block}.torgb"]
+    names = {layer.name for layer in generator.layers}
+    styles = " and ".join(f"{reader}.affine" for reader in readers if f"{reader}.affine" in names)
+    return (
+        "noise is added to its maps after the bias, and what reads them demodulates by the weights that would be "
+        f"zeroed (the same units of {styles} can be baked, but that is another edit)"
+    )
+
+
 def clamp(value: object) -> float | None:
     """Return a positive number, or None for ``none``."""
     return None if value is None or str(value).lower() in ("none", "no") else positive(value)
@@ -223,4 +247,4 @@ OPTIONS = (
 )
 
 LICENCE = "the file does not say; what NVIDIA released is non-commercial (NVIDIA Source Code Licence)"
-FAMILY = Family(FAMILY_NAME, "StyleGAN2", LAYOUTS, make, OPTIONS, LICENCE)
+FAMILY = Family(FAMILY_NAME, "StyleGAN2", LAYOUTS, make, OPTIONS, LICENCE, zeroed_by)
