@@ -6,6 +6,8 @@ import json
 
 import numpy as np
 import pytest
+import torch
+from networks import dcgan_tensors
 from PIL import Image
 
 import dissect
@@ -99,6 +101,9 @@ def test_clean_takes_the_garbage_away_and_proves_it(folder, garbage, generator, 
     recipe = dissect.Recipe.load(out / "recipe.safetensors")
     assert recipe.maker.fingerprint == generator.fingerprint
     assert [list(edit.units) for edit in recipe] == [garbage]
+    cleaned = dissect.load(out / "cleaned.bundle")
+    codes = generator.sample(range(5))
+    assert torch.equal(cleaned(codes), generator(codes, recipe))
     page = (out / "index.html").read_text(encoding="utf-8")
     assert page.count("data:image/jpeg") == 2
     assert "random units" in page
@@ -154,3 +159,19 @@ def test_bad_input_is_one_line(folder, capsys, arguments, words):
 def test_a_folder_of_something_else_is_left_alone(folder, capsys):
     assert run(["clean", str(folder / "run.h5"), "--units", "1", "--out", str(folder / "real")]) == 2
     assert len(list((folder / "real").iterdir())) == 200
+
+
+def test_a_checkpoint_is_cleaned_where_edits_are_weights(tmp_path, capsys):
+    """A small DCGAN of random weights: units of its activations are exactly rows of weights and norms."""
+    torch.save(dcgan_tensors(), tmp_path / "net.pth")
+    generator = dissect.load(tmp_path / "net.pth")
+    layer = generator.default_layers()[0]
+    dissect.run(generator, segmodels.load("colors"), [layer], 40, tmp_path / "run.h5")
+    arguments = ["clean", str(tmp_path / "run.h5"), "--units", "0,2", "--samples", "20", "--extractor", "pixels"]
+    assert run(arguments) == 0
+    out = tmp_path / "run-clean"
+    cleaned, codes = dissect.load(out / "cleaned.pth"), generator.sample(range(5))
+    expected = generator(codes, dissect.ablate(layer, [0, 2]))
+    torch.testing.assert_close(cleaned(codes), expected, rtol=0, atol=1e-5)
+    assert not torch.equal(expected, generator(codes))
+    assert "cleaned.pth" in (out / "index.html").read_text(encoding="utf-8")

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from dataclasses import replace
 from pathlib import Path
 from typing import Annotated
 
@@ -10,7 +11,7 @@ import numpy as np
 import typer
 
 import dissect
-from dissect import Effect, GanatomyError, Recipe, artifacts
+from dissect import BakeError, Effect, GanatomyError, Generator, Recipe, artifacts
 from dissect.artifacts import Curve, Ranking
 from dissect.artifacts.unlike import features_of
 from dissect.effects import add
@@ -140,6 +141,7 @@ def _write(folder: Path, setting: Setting, made: Cleaning, recipe: Recipe | None
     pictures = []
     if recipe is not None:
         recipe.save(folder / "recipe.safetensors")
+        made = replace(made, files=made.files | _exported(setting.generator, recipe, folder))
         seeds = list(setting.seeds)[:PICTURES]
         pool = range(max(setting.seeds) + 1, max(setting.seeds) + 1 + CANDIDATES * len(setting.seeds))
         strong = artifacts.activating(
@@ -151,6 +153,20 @@ def _write(folder: Path, setting: Setting, made: Cleaning, recipe: Recipe | None
     write_page(folder, made, pictures)
     marker = {"format": "ganatomy.clean", "version": 1, "run": setting.run.id, "units": list(made.units)}
     (folder / MARKER).write_text(json.dumps(marker) + "\n", encoding="utf-8")
+
+
+def _exported(generator: Generator, recipe: Recipe, folder: Path) -> dict[str, str]:
+    """Write the cleaned checkpoint where the edits are exactly weights, else a bundle; return what it is by name."""
+    origin = generator.origin
+    if origin is not None:
+        name = f"cleaned{origin.path.suffix or ''}"
+        try:
+            dissect.export(generator, folder / name, recipe)
+            return {name: "the cleaned checkpoint, in the flavour that the original came in"}
+        except BakeError as error:
+            remark(f"{error}; a bundle is written instead")
+    dissect.export(generator, folder / "cleaned.bundle", recipe, bundle=True)
+    return {"cleaned.bundle": "the edits with the fingerprint of their generator; dissect.load opens it as one"}
 
 
 def _told(folder: Path, made: Cleaning) -> None:
