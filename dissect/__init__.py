@@ -22,6 +22,7 @@ Data flows one way::
 ``parts``           what a pass has counted, live or in a file (``merge``: parts to the finished file)
 ``job``             what is to be dissected (``estimate``, ``memory``: what it will cost)
 ``execute``         doing a job: all of it, its plan, a shard (``tuning``: how many samples at a time)
+``effects/``        what edits do to the images: which units cause a concept, what appears where they are put in
 ``manifest``        what determines a run
 ``store``           the HDF5 files
 ``interrupts``      when Ctrl-C has to wait
@@ -36,6 +37,7 @@ from pathlib import Path
 from segmodels import GanatomyError
 
 from .edits import FeatureEdit, ablate, insert, replace, scale
+from .effects import Ace, AceSettings, InsertionMap, ace, insertion_map
 from .estimate import Estimate, estimate
 from .examples import Band, Example
 from .execute import run
@@ -53,7 +55,8 @@ def open(path: str | Path) -> Run:
 
 
 __all__ = [
-    "Band", "Codes", "Estimate", "Example", "FeatureEdit", "GanatomyError", "Generator", "Job", "Layer", "LayerResult",
-    "Recipe", "Run", "ablate", "accept_licence", "convert", "entries", "estimate", "export", "insert", "load", "merge",
-    "open", "replace", "run", "scale", "verify",
+    "Ace", "AceSettings", "Band", "Codes", "Estimate", "Example", "FeatureEdit", "GanatomyError", "Generator",
+    "InsertionMap", "Job", "Layer", "LayerResult", "Recipe", "Run", "ablate", "accept_licence", "ace", "convert",
+    "entries", "estimate", "export", "insert", "insertion_map", "load", "merge", "open", "replace", "run", "scale",
+    "verify",
 ]  # fmt: skip

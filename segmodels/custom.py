@@ -65,9 +65,8 @@ class Custom(Segmenter):
         wanted = (len(images), len(self.concepts))
         if not isinstance(soft, Tensor) or soft.ndim != 4 or soft.shape[:2] != wanted or not soft.is_floating_point():
             given = list(soft.shape) if isinstance(soft, Tensor) else type(soft).__name__
-            raise GanatomyError(
-                f"segmenter {self.name!r}: expected probabilities, numbers [{wanted[0]}, {wanted[1]}, h, w], got {given}"
-            )
+            shape = f"[{wanted[0]}, {wanted[1]}, h, w]"
+            raise GanatomyError(f"segmenter {self.name!r}: expected probabilities, numbers {shape}, got {given}")
         return soft.float()
 
     @contextlib.contextmanager
