@@ -16,8 +16,8 @@ from dissect.checkpoint import GanatomyWarning
 from dissect.disk import FULL
 from dissect.manifest import ganatomy_version
 
+from .commands import ace, cache, demo, dissect, generators, insertion, report, segmenters, units, verify
 from .commands import app as dashboard
-from .commands import cache, demo, dissect, generators, report, segmenters, units, verify
 from .console import out, remark
 
 WRONG_INPUT, INTERRUPTED = 2, 130
@@ -36,6 +36,8 @@ app.add_typer(cache.app, name="cache")
 app.command("dissect")(dissect.dissect)
 app.command("merge")(dissect.merge)
 app.command("units")(units.units)
+app.command("ace")(ace.ace)
+app.command("insertion")(insertion.insertion)
 app.command("report")(report.report)
 app.command("export")(generators.export)
 app.command("app")(dashboard.app)

@@ -95,14 +95,13 @@ class Ace:
         change = interval({n: shares(self.held, r) for n, r in by_name.items()}, self._random)
         gain = interval({n: gains(self.held, r) for n, r in by_name.items()}, self._random)
         wanted = [*by_name, *(f"alpha - {name}" for name in by_name if name != "alpha")]
-        return [
-            {
-                "set": name, "units": self.sets.shape[1], "images": len(self.heldout),
-                "area_change": change[name][0], "area_low": change[name][1], "area_high": change[name][2],
-                "insertion_gain": gain[name][0], "gain_low": gain[name][1], "gain_high": gain[name][2],
-            }
-            for name in wanted
-        ]  # fmt: skip
+        keys = ("area_change", "area_low", "area_high", "insertion_gain", "gain_low", "gain_high")
+        rows: list[dict[str, Any]] = []
+        for name in wanted:
+            values = (None if np.isnan(value) else value for value in (*change[name], *gain[name]))
+            about = {"set": name, "units": self.sets.shape[1], "images": len(self.heldout)}
+            rows.append(about | dict(zip(keys, values, strict=True)))
+        return rows
 
     @property
     def _random(self) -> int:
@@ -145,7 +144,10 @@ def ace(
     constants: ArrayLike | None = None,
     top: int = 20,
     settings: Settings | None = None,
-    sampling: Sampling | None = None,
+    classes: int | None = None,
+    truncation: float = 1.0,
+    cutoff: int | None = None,
+    noise: str = "const",
     tile: int | None = None,
     progress: Progress | None = None,
 ) -> Ace:
@@ -161,7 +163,7 @@ def ace(
         constants: [U], what is put in, from ``dissect.constants``; None: the mean where the concept is, in the images
             of ``seeds``.
         top: how many units are judged, and taken from each ranking.
-        sampling: how codes are drawn from all seeds.
+        classes, truncation, cutoff, noise: as for ``generator.sample``; one class for all images, or each seed's own.
         tile: side of a place in cells of the layer; by default 1 up to maps of 31 cells a side, more in larger ones.
         progress: called with (passes done, passes in all).
 
@@ -169,7 +171,7 @@ def ace(
         GanatomyError: for unknown names, arrays of another length, seeds on both sides, a segmenter without
             probabilities, or a concept that the images do not show.
     """
-    subject = Subject.of(generator, segmenter, layer, sampling, tile)
+    subject = Subject.of(generator, segmenter, layer, Sampling(classes, truncation, cutoff, noise), tile)
     chosen, index = settings or Settings(), concept_of(segmenter, concept)
     units = subject.layer.channels
     if not 1 <= top <= units:

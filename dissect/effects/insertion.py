@@ -124,7 +124,10 @@ def insertion_map(
     stride: int = 1,
     *,
     reach: int = REACH,
-    sampling: Sampling | None = None,
+    classes: int | None = None,
+    truncation: float = 1.0,
+    cutoff: int | None = None,
+    noise: str = "const",
     batch: int | None = None,
     progress: Progress | None = None,
 ) -> InsertionMap:
@@ -137,14 +140,14 @@ def insertion_map(
         seeds: of the images.
         stride: side of a place in cells of the layer: places are next to one another and cover the map.
         reach: how many tiles on each side of a place are near to it.
-        sampling: how codes are drawn from the seeds.
+        classes, truncation, cutoff, noise: as for ``generator.sample``; one class for all images, or each seed's own.
         batch: places in one pass; the result does not depend on it but for the generator's rounding.
         progress: called with (places done, places in all).
 
     Raises:
         GanatomyError: for unknown names, units out of range, values of the wrong number, a layer without a map.
     """
-    subject = Subject.of(generator, segmenter, layer, sampling, stride)
+    subject = Subject.of(generator, segmenter, layer, Sampling(classes, truncation, cutoff, noise), stride)
     edit, chosen = insert(subject.layer.name, units, values), seeds_of(seeds, "seeds")
     if not edit.units:
         raise GanatomyError("expected at least one unit to put in")

@@ -42,13 +42,13 @@ class Subject:
 
     @classmethod
     def of(
-        cls, generator: Generator, segmenter: Segmenter, layer: str, sampling: Sampling | None, side: int | None
+        cls, generator: Generator, segmenter: Segmenter, layer: str, sampling: Sampling, side: int | None
     ) -> Subject:
         """Return the subject of a layer's name; GanatomyError if there is no such layer, or it has no map."""
-        place, chosen = generator.layer(layer), sampling or Sampling()
-        if isinstance(chosen.classes, tuple):
-            raise GanatomyError("expected one class for all samples, or none; these seeds come from several sets")
-        return cls(generator, segmenter, place, chosen, Tiles.of(place.height, place.width, side))
+        place = generator.layer(layer)
+        if not isinstance(sampling.classes, (int, np.integer, type(None))):
+            raise GanatomyError("expected one class for all images, or none for each seed's own")
+        return cls(generator, segmenter, place, sampling, Tiles.of(place.height, place.width, side))
 
     @property
     def at_once(self) -> int:
