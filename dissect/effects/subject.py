@@ -21,7 +21,7 @@ from ..samples import Sampling
 from .tiles import Tiles
 
 PIXELS_AT_ONCE = 1 << 20  # of images in one pass, so that it fits in memory with its gradients
-MOST_AT_ONCE = 32
+MOST_AT_ONCE = 8  # more are slower on a CPU: each map is then fetched from memory anew
 LIKELY = 0.5  # a concept is where its probability is above this
 
 
