@@ -197,7 +197,8 @@ def ace(
     sets = _sets(alpha, start, init is not None, top, chosen.random)
     held = measure(subject, index, test, sets.tolist(), put, found.popularity, chosen.random, tick)
     about = {
-        **subject.header(), "concept": segmenter.concepts[index].name, "settings": asdict(chosen), "sets": names,
+        **subject.header(start, put, train, test), "concept": segmenter.concepts[index].name, "sets": names,
+        "settings": {name: value for name, value in asdict(chosen).items() if name != "memory"},
         "initialised": init is not None, "constants_given": constants is not None,
     }  # fmt: skip
     return Ace(

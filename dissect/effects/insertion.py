@@ -64,7 +64,7 @@ class InsertionMap:
     @property
     def concepts(self) -> list[str]:
         """Names of the concepts [C]."""
-        return [str(name) for name in self.about["concepts"]]
+        return [str(concept[0]) for concept in self.about["concepts"]]
 
     @property
     def tile_pixels(self) -> float:
@@ -162,9 +162,8 @@ def insertion_map(
             if progress is not None:
                 progress(index * subject.tiles.count + done, total)
     about = {
-        **subject.header(), "units": list(edit.units), "values": [float(v) for v in edit.values],
+        **subject.header(chosen), "units": list(edit.units), "values": [float(v) for v in edit.values],
         "reach": reach, "map": [subject.layer.height, subject.layer.width],
-        "concepts": [c.name for c in segmenter.concepts],
     }  # fmt: skip
     return tally.result(about, chosen)
 

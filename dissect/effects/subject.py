@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+import hashlib
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import asdict, dataclass, replace
 from typing import Any
 
 import numpy as np
@@ -92,16 +93,18 @@ class Subject:
         """Return the images [N, 3, R, R] that changed features of a capture make."""
         return self.generator.resume(capture, self.layer.name, features, gradient=gradient)
 
-    def header(self) -> dict[str, Any]:
-        """Return what identifies generator, segmenter and layer, as JSON."""
+    def header(self, *inputs: ArrayLike) -> dict[str, Any]:
+        """Return what identifies generator, segmenter, layer and ``inputs``, as JSON; ``how`` does not identify."""
         g, s = self.generator, self.segmenter
         return {
             "generator": {"name": g.name, "family": g.family, "fingerprint": g.fingerprint},
             "segmenter": {"name": s.name, "sha256": s.sha256},
             "layer": self.layer.name,
-            "sampling": vars(self.sampling) | {},
+            "sampling": asdict(self.sampling),
             "tile": self.tiles.side,
-            "versions": versions(),
+            "concepts": [[c.name, c.category, c.plane] for c in s.concepts],
+            "inputs": _digest(inputs),
+            "how": {"device": g.device.type, "versions": versions()},
         }
 
 
@@ -143,3 +146,12 @@ def parts(values: Sequence[Any], size: int) -> Iterator[Sequence[Any]]:
     """Yield values in runs of at most ``size``."""
     for start in range(0, len(values), size):
         yield values[start : start + size]
+
+
+def _digest(inputs: Sequence[ArrayLike]) -> str:
+    """Return 16 hex digits over arrays."""
+    digest = hashlib.sha256()
+    for given in inputs:
+        array = np.ascontiguousarray(given)
+        digest.update(f"{array.dtype.str}{list(array.shape)}".encode() + array.tobytes())
+    return digest.hexdigest()[:16]
