@@ -68,7 +68,8 @@ class LayerCauses:
 
     def __init__(self, run: Run, layer: str) -> None:
         found = run.effects
-        of_layer = [key for key in found if layer in layers_of(found.kind(key), found.header(key))]
+        kinds = (Effect.kind, Sweep.kind)
+        of_layer = [k for k in found if found.kind(k) in kinds and layer in layers_of(found.kind(k), found.header(k))]
         results = [found[key] for key in of_layer]
         self._sweeps: dict[int, tuple[Sweep, int]] = {}
         for sweep in (result for result in results if isinstance(result, Sweep)):

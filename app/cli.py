@@ -16,8 +16,8 @@ from dissect.checkpoint import GanatomyWarning
 from dissect.disk import FULL
 from dissect.manifest import ganatomy_version
 
-from .commands import app as dashboard
 from .commands import (
+    ace,
     artifacts,
     cache,
     clean,
@@ -25,6 +25,7 @@ from .commands import (
     dissect,
     effect,
     generators,
+    insertion,
     metrics,
     report,
     segmenters,
@@ -32,6 +33,7 @@ from .commands import (
     units,
     verify,
 )
+from .commands import app as dashboard
 from .console import out, remark
 
 WRONG_INPUT, INTERRUPTED = 2, 130
@@ -54,6 +56,8 @@ app.command("units")(units.units)
 app.command("effect")(effect.effect)
 app.command("sweep")(sweep.sweep)
 app.command("dose")(sweep.dose)
+app.command("ace")(ace.ace)
+app.command("insertion")(insertion.insertion)
 app.command("report")(report.report)
 app.command("export")(generators.export)
 app.command("app")(dashboard.app)

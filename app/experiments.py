@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+from numpy.typing import NDArray
 
 import dissect
 import segmodels
@@ -188,20 +189,25 @@ def edit_of(
         if to != "mean":
             return dissect.ablate(layer, units, strength, to=to), {}
         values = constants.mean(run.layer(layer))
-    elif inserted == "concept-mean":
-        if concept is None:
-            raise GanatomyError("--insert concept-mean needs the --concept whose mean it is")
-        values = constants.concept_mean(run.layer(layer), concept)
-    elif inserted == "quantile":
-        values = constants.quantile(run.layer(layer))
     else:
-        try:
-            values = np.full(run.layer(layer).units_count, float(inserted), np.float32)
-        except ValueError as error:
-            raise GanatomyError(f"--insert: expected {', '.join(INSERTED)} or a number, got {inserted!r}") from error
+        values = values_of(run, layer, inserted, concept)
     if max(units) >= len(values):
         raise GanatomyError(f"layer {layer!r} has units 0..{len(values) - 1}, got {max(units)}")
     return dissect.insert(layer, units, values[list(units)], strength=strength), {layer: values}
+
+
+def values_of(run: Run, layer: str, inserted: str, concept: str | None) -> NDArray[np.float32]:
+    """Return what is put in for each unit of a layer, [U]: ``concept-mean``, ``quantile`` or a number for all."""
+    if inserted == "concept-mean":
+        if concept is None:
+            raise GanatomyError("--insert concept-mean needs the --concept whose mean it is")
+        return constants.concept_mean(run.layer(layer), concept)
+    if inserted == "quantile":
+        return constants.quantile(run.layer(layer))
+    try:
+        return np.full(run.layer(layer).units_count, float(inserted), np.float32)
+    except ValueError as error:
+        raise GanatomyError(f"--insert: expected {', '.join(INSERTED)} or a number, got {inserted!r}") from error
 
 
 def percent(value: float | None) -> str:

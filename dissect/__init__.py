@@ -27,7 +27,7 @@ Data flows one way::
 ``interrupts``      when Ctrl-C has to wait
 ``agreement``       counts -> IoU, chance, error bars, labels: pure functions
 ``results``         a finished run, read only (``layer_result``: of a layer; ``derived``: tables, cached; ``notes``)
-``effects/``        what edits do to concepts, beside random units; sweeps, doses, and the file that keeps them
+``effects/``        what edits do to concepts, beside random units, and the file that keeps it
 ``metrics/``        how near one set of images is to another
 ``artifacts/``      which units draw what should not be there, and how to take that away
 ``verify``          whether a file is sound
@@ -40,7 +40,21 @@ from segmodels import GanatomyError
 
 from . import artifacts, metrics
 from .edits import FeatureEdit, ablate, insert, replace, scale
-from .effects import Dose, Effect, Leakage, Sweep, dose, effect, leakage, sweep
+from .effects import (
+    Ace,
+    AceSettings,
+    Dose,
+    Effect,
+    InsertionMap,
+    Leakage,
+    Sweep,
+    ace,
+    dose,
+    effect,
+    insertion_map,
+    leakage,
+    sweep,
+)
 from .estimate import Estimate, estimate
 from .examples import Band, Example
 from .execute import run
@@ -58,8 +72,9 @@ def open(path: str | Path) -> Run:
 
 
 __all__ = [
-    "BakeError", "Band", "Codes", "Dose", "Effect", "Estimate", "Example", "FeatureEdit", "GanatomyError", "Generator",
-    "Job", "Layer", "LayerResult", "Leakage", "Recipe", "Run", "Sweep", "ablate", "accept_licence", "artifacts",
-    "convert", "dose", "effect", "entries", "estimate", "export", "insert", "leakage", "load", "merge", "metrics",
-    "open", "replace", "run", "scale", "sweep", "verify",
+    "Ace", "AceSettings", "BakeError", "Band", "Codes", "Dose", "Effect", "Estimate", "Example", "FeatureEdit",
+    "GanatomyError", "Generator", "InsertionMap", "Job", "Layer", "LayerResult", "Leakage", "Recipe", "Run", "Sweep",
+    "ablate", "accept_licence", "ace", "artifacts", "convert", "dose", "effect", "entries", "estimate", "export",
+    "insert", "insertion_map", "leakage", "load", "merge", "metrics", "open", "replace", "run", "scale", "sweep",
+    "verify",
 ]  # fmt: skip

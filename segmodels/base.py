@@ -29,6 +29,7 @@ class Concept:
 
 
 UNLABELLED = Concept("unlabelled")
+SOFT = ("face-parts", "colors", "planted", "models of segmentation-models-pytorch", "your own with .probabilities")
 
 
 class Segmenter(ABC):
@@ -90,14 +91,37 @@ class Segmenter(ABC):
             GanatomyError: if the segmenter returns another shape, another type, or a label that is out of
                 range or belongs to another plane.
         """
-        if images.ndim != 4 or images.shape[1] != 3:
-            raise GanatomyError(f"segmenter {self.name!r}: expected images [N, 3, H, W], got {list(images.shape)}")
+        self._check_images(images)
         if keys is not None and len(keys) != len(images):
             raise GanatomyError(f"segmenter {self.name!r}: {len(images)} images but {len(keys)} keys")
         with torch.no_grad():
             labels = self.segment(images, keys)
         self._check(labels, len(images))
         return labels.to(torch.int16)
+
+    def probabilities(self, images: Tensor) -> Tensor:
+        """Say how likely each concept is at each pixel; a segmenter that can overrides this.
+
+        Where ``images`` ask for gradients, these flow back to them; calling the segmenter itself never keeps any.
+
+        Args:
+            images: float32 [N, 3, H, W], nominally in [-1, 1].
+
+        Returns:
+            float32 [N, C, h, w] in [0, 1], of the size of the labels. Channel c is the probability of ``concepts[c]``
+            among those of its plane and unlabelled; channel 0 is what plane 0 leaves unlabelled. So channel 0 and
+            plane 0's concepts sum to 1, and those of another plane to 1 minus what that plane leaves.
+
+        Raises:
+            GanatomyError: if the segmenter has only labels.
+        """
+        raise GanatomyError(
+            f"segmenter {self.name!r} has labels but no probabilities; those that have: {', '.join(SOFT)}"
+        )
+
+    def _check_images(self, images: Tensor) -> None:
+        if images.ndim != 4 or images.shape[1] != 3:
+            raise GanatomyError(f"segmenter {self.name!r}: expected images [N, 3, H, W], got {list(images.shape)}")
 
     def _check(self, labels: Tensor, samples: int) -> None:
         wanted = f"[{samples}, {self.planes}, h, w]"
@@ -125,7 +149,10 @@ class Segmenter(ABC):
 
 
 def resize_labels(labels: Tensor, height: int, width: int) -> Tensor:
-    """Resize labels [N, K, h, w] by nearest neighbour (pixel centres), the only way labels are ever resized."""
+    """Resize labels [N, K, h, w] by nearest neighbour (pixel centres), the only way labels are ever resized.
+
+    Probabilities of several segmenters are brought to one size in the same way, so that they go with the labels.
+    """
     if labels.shape[-2:] == (height, width):
         return labels
     rows = _nearest(labels.shape[-2], height, labels.device)
@@ -177,3 +204,14 @@ class Planes(Segmenter):
         height = max(m.shape[-2] for m in maps)
         width = max(m.shape[-1] for m in maps)
         return torch.cat([resize_labels(m, height, width).to(maps[0].device) for m in maps], dim=1)
+
+    def probabilities(self, images: Tensor) -> Tensor:
+        """Ask every part, and put its concepts in their places; channel 0 is the first part's.
+
+        Smaller maps are resized as labels are. Raises GanatomyError if a part has no probabilities.
+        """
+        maps = [part.probabilities(images) for part in self.parts]
+        height = max(m.shape[-2] for m in maps)
+        width = max(m.shape[-1] for m in maps)
+        sized = [resize_labels(m, height, width).to(maps[0].device) for m in maps]
+        return torch.cat([sized[0], *(m[:, 1:] for m in sized[1:])], dim=1)

@@ -85,6 +85,15 @@ BANDS = ("very dark", "dark", "medium", "light", "very light")
 BAND_EDGES = (20.0, 40.0, 60.0, 80.0)
 """CIE L* at which the next band begins (inclusive)."""
 
+BAND_MIDDLES = (10.0, 30.0, 50.0, 70.0, 90.0)
+
+SPREAD = 10.0
+"""CIELAB units by which colours of one name differ, in soft labels."""
+
+# IEC 61966-2-1 and CIE 15, the numbers of skimage: from linear sRGB to XYZ, and the white point D65.
+XYZ_OF_RGB = ((0.412453, 0.357580, 0.180423), (0.212671, 0.715160, 0.072169), (0.019334, 0.119193, 0.950227))
+WHITE = (0.95047, 1.0, 1.08883)
+
 
 class Colors(Segmenter):
     """Plane 0 names the colour of every pixel, plane 1 its lightness; no pixel is unlabelled.
@@ -109,16 +118,48 @@ class Colors(Segmenter):
 
     def segment(self, images: Tensor, keys: Sequence[int | str] | None) -> Tensor:
         """Label images [N, 3, H, W]: int16 [N, 2, h, w] with max(h, w) <= 256; ``keys`` are not used."""
-        height, width = images.shape[-2:]
-        if max(height, width) > LARGEST_SIDE:
-            scale = LARGEST_SIDE / max(height, width)
-            images = resize_images(images, max(1, round(height * scale)), max(1, round(width * scale)))
-        levels = unit_images(images, self.name).mul_(STEPS - 1).round_().to(torch.int32)
+        levels = unit_images(_small(images), self.name).mul_(STEPS - 1).round_().to(torch.int32)
         index = (levels[:, 0] * STEPS + levels[:, 1]) * STEPS + levels[:, 2]
         if self._table.device != images.device:
             self._table = self._table.to(images.device)
         names = self._table[index.flatten()].view(*index.shape, 2)
         return names.permute(0, 3, 1, 2).contiguous()
+
+    def probabilities(self, images: Tensor) -> Tensor:
+        """Return soft labels float32 [N, 17, h, w]: the nearer a colour is to a term's or a band's, the likelier.
+
+        Each plane's are the posterior of equal Gaussians, of standard deviation :data:`SPREAD`, round the nearest
+        prototype of each term, and round the middle of each band of L*. Their maxima are the labels, but for the
+        rounding of colours to the table's levels.
+        """
+        self._check_images(images)
+        lab = lab_of(unit_images(_small(images), self.name))
+        terms = []
+        for prototypes in TERMS.values():
+            points = torch.from_numpy(rgb2lab(np.array(prototypes) / 255.0)).to(lab)
+            terms.append(torch.stack([(lab - point[:, None, None]).square().sum(1) for point in points]).amin(0))
+        bands = [(lab[:, 0] - middle).square() for middle in BAND_MIDDLES]
+        planes = [(-torch.stack(plane, 1) / (2 * SPREAD**2)).softmax(1) for plane in (terms, bands)]
+        return torch.cat([torch.zeros_like(lab[:, :1]), *planes], 1)
+
+
+def lab_of(pixels: Tensor) -> Tensor:
+    """Return CIELAB (D65, 2 degrees) of sRGB pixels [N, 3, H, W] in [0, 1], as skimage does, with gradients."""
+    linear = torch.where(pixels > 0.04045, ((pixels.clamp(min=0.04045) + 0.055) / 1.055) ** 2.4, pixels / 12.92)
+    xyz = torch.einsum("ij,njhw->nihw", linear.new_tensor(XYZ_OF_RGB), linear)
+    scaled = xyz / linear.new_tensor(WHITE)[:, None, None]
+    f = torch.where(scaled > 0.008856, scaled.clamp(min=0.008856) ** (1 / 3), 7.787 * scaled + 16 / 116)
+    x, y, z = f.unbind(1)
+    return torch.stack([116 * y - 16, 500 * (x - y), 200 * (y - z)], 1)
+
+
+def _small(images: Tensor) -> Tensor:
+    """Return images [N, 3, H, W] averaged down to :data:`LARGEST_SIDE` where they are larger."""
+    height, width = images.shape[-2:]
+    if max(height, width) <= LARGEST_SIDE:
+        return images
+    scale = LARGEST_SIDE / max(height, width)
+    return resize_images(images, max(1, round(height * scale)), max(1, round(width * scale)))
 
 
 @functools.cache

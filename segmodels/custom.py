@@ -8,7 +8,7 @@ import importlib
 import inspect
 import re
 import sys
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -28,7 +28,8 @@ class Custom(Segmenter):
 
     ``target.concepts`` is a list of names or of :class:`Concept`, whose item i is what label i means; item 0 is
     "unlabelled". ``target(images, keys)`` or ``target(images)`` returns integer labels [N, K, h, w], or [N, h, w]
-    where there is one plane, as a tensor or an array.
+    where there is one plane, as a tensor or an array. ``target.probabilities(images)``, if there is such a method,
+    returns float32 [N, C, h, w]; gradients flow if its own arithmetic is torch's.
     """
 
     def __init__(self, target: Any, name: str) -> None:
@@ -47,15 +48,36 @@ class Custom(Segmenter):
 
     def segment(self, images: Tensor, keys: Sequence[int | str] | None) -> Tensor:
         """Return what the object says about ``images``, [N, K, h, w]; its exceptions become one GanatomyError."""
-        try:
+        with self._saying():
             labels: Any = self.target(images, keys) if self._takes_keys else self.target(images)
+        if isinstance(labels, np.ndarray):
+            labels = torch.from_numpy(np.ascontiguousarray(labels))
+        return labels[:, None] if isinstance(labels, Tensor) and labels.ndim == 3 else labels
+
+    def probabilities(self, images: Tensor) -> Tensor:
+        """Return what the object says, float32 [N, C, h, w]; GanatomyError if it has none or returns something else."""
+        if not callable(getattr(self.target, "probabilities", None)):
+            return super().probabilities(images)
+        self._check_images(images)
+        with self._saying():
+            soft: Any = self.target.probabilities(images)
+        soft = torch.from_numpy(soft) if isinstance(soft, np.ndarray) else soft
+        wanted = (len(images), len(self.concepts))
+        if not isinstance(soft, Tensor) or soft.ndim != 4 or soft.shape[:2] != wanted or not soft.is_floating_point():
+            given = list(soft.shape) if isinstance(soft, Tensor) else type(soft).__name__
+            shape = f"[{wanted[0]}, {wanted[1]}, h, w]"
+            raise GanatomyError(f"segmenter {self.name!r}: expected probabilities, numbers {shape}, got {given}")
+        return soft.float()
+
+    @contextlib.contextmanager
+    def _saying(self) -> Iterator[None]:
+        """Make one GanatomyError of whatever a stranger's code raises."""
+        try:
+            yield
         except GanatomyError:
             raise
         except Exception as error:
             raise GanatomyError(f"segmenter {self.name!r} failed: {_said(error)}") from error
-        if isinstance(labels, np.ndarray):
-            labels = torch.from_numpy(np.ascontiguousarray(labels))
-        return labels[:, None] if isinstance(labels, Tensor) and labels.ndim == 3 else labels
 
 
 def load_custom(source: str) -> Segmenter:

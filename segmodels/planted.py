@@ -24,6 +24,13 @@ HALF = FULL // 2
 STEP = 1 / 32
 BASE = -0.5  # the background
 
+# Of the soft labels. Where a concept's weight 1 / (1 + (distance / spread)^2) equals NOTHING, it is as likely as
+# unlabelled: at 0.43 steps from a shape's code, since half-painted ones lie 0.5 away, and at 6.9 steps from a colour,
+# of which half-painted ones lie 13 away. The weight falls off slowly, so that there are gradients everywhere.
+NOTHING = 0.25
+SHAPE_SPREAD = 0.25  # steps
+COLOUR_SPREAD = 4.0
+
 
 class Planted(Segmenter):
     """Segmenter with six shapes (plane 0) and six colours (plane 1), valid for every planted generator."""
@@ -58,3 +65,26 @@ class Planted(Segmenter):
         pattern = bits[:, 0] + 2 * bits[:, 1] + 4 * bits[:, 2]
         colours = self._colour_of[torch.where(full, pattern, torch.zeros_like(pattern))]
         return torch.stack([shapes, colours], 1)
+
+    def probabilities(self, images: Tensor) -> Tensor:
+        """Return soft labels float32 [N, 13, H, W]: the nearer a pixel is to a concept's exact code, the likelier.
+
+        The likeliest of a plane is what the planted generators draw there, half-painted concepts (none) included. Of
+        images that no planted generator draws, labels accept a wider range of colours.
+        """
+        self._check_images(images)
+        steps = (images - BASE) / STEP
+        levels = torch.arange(3, device=steps.device, dtype=steps.dtype)[:, None, None, None, None] * HALF
+        shapes = [_weight((steps - levels - code).square().amin(0).sum(1), SHAPE_SPREAD) for code in CODES]
+        colours = []
+        for bits in COLOUR_BITS:
+            rest = steps - steps.new_tensor(bits)[:, None, None] * FULL  # the shape's code, if it is this colour
+            code = rest.mean(1, keepdim=True).clamp(0, HALF - 1)
+            colours.append(_weight((rest - code).square().sum(1), COLOUR_SPREAD))
+        by_shape, by_colour = torch.stack(shapes, 1), torch.stack(colours, 1)
+        total = NOTHING + by_shape.sum(1, keepdim=True)
+        return torch.cat([NOTHING / total, by_shape / total, by_colour / (NOTHING + by_colour.sum(1, keepdim=True))], 1)
+
+
+def _weight(squared: Tensor, spread: float) -> Tensor:
+    return 1 / (1 + squared / spread**2)

@@ -88,13 +88,14 @@ class SmpSegmenter(Segmenter):
         parts = [self._labels_of(self._logits(chunk)) for chunk in images.split(self._chunk())]
         return torch.cat(parts).to(images.device)
 
-    @torch.no_grad()
     def probabilities(self, images: Tensor) -> Tensor:
         """Return float32 [N, C, h, w] in [0, 1]: channel c is the probability of ``concepts[c]``, summing to 1.
 
         The softmax of the logits (the sigmoid for a model of one class). Channel 0, "unlabelled", is the sum over
         unnamed classes, or 1 - p for a model of one class.
+        Gradients flow to images that ask for them.
         """
+        self._check_images(images)
         parts = [self._probabilities_of(self._logits(chunk)) for chunk in images.split(self._chunk())]
         return torch.cat(parts).to(images.device)
 

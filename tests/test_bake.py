@@ -249,8 +249,8 @@ def test_what_is_no_checkpoint_is_refused(tmp_path):
         with pytest.raises(BakeError, match="not known which weights"):
             bake.bake(generator, dissect.ablate(layer, 0))
     other = dissect.load(DATA / "dcgan_main.safetensors")
+    recipe = dissect.Recipe(dissect.ablate("layer4", 0), dissect.load(DATA / "pggan_gandissect.safetensors"))
     with pytest.raises(GanatomyError, match="the recipe is for pggan_gandissect"):
-        recipe = dissect.Recipe(dissect.ablate("layer4", 0), dissect.load(DATA / "pggan_gandissect.safetensors"))
         dissect.export(other, tmp_path / "net.safetensors", recipe)
     assert list(tmp_path.iterdir()) == []
 

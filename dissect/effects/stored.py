@@ -18,8 +18,10 @@ from segmodels import GanatomyError
 
 from .. import store
 from ..disk import exclusively
+from .ace import Ace
 from .dose import Dose
 from .effect import Effect
+from .insertion import InsertionMap
 from .sweep import Sweep
 
 if TYPE_CHECKING:
@@ -49,7 +51,7 @@ class Result(Protocol):
         """Return the table that people read."""
 
 
-KINDS: dict[str, type[Any]] = {one.kind: one for one in (Effect, Sweep, Dose)}
+KINDS: dict[str, type[Any]] = {one.kind: one for one in (Effect, Sweep, Dose, Ace, InsertionMap)}
 
 
 def effects_path(run_path: Path) -> Path:

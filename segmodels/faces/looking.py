@@ -58,9 +58,19 @@ class LookingSegmenter(SmpSegmenter):
             parts.append(labels)
         return torch.cat(parts).to(images.device)
 
-    @torch.no_grad()
     def probabilities(self, images: Tensor) -> Tensor:
-        """Return float32 [N, C, h, w] in [0, 1]: channel c is the probability of ``concepts[c]``, summing to 1."""
+        """Return float32 [N, C, h, w] in [0, 1]: channel c is the probability of ``concepts[c]``, summing to 1.
+
+        Images that ask for gradients get those of the first look alone: where to look again is no smooth function of
+        the picture. So theirs differ from the others' where a face is small.
+        """
+        if images.requires_grad and torch.is_grad_enabled():
+            return super().probabilities(images)
+        with torch.no_grad():
+            return self._probabilities(images)
+
+    def _probabilities(self, images: Tensor) -> Tensor:
+        self._check_images(images)
         parts = []
         for chunk in images.split(self._chunk()):
             logits = self._logits(chunk)
