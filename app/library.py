@@ -12,9 +12,11 @@ from pathlib import Path
 
 from dissect import Run
 from dissect.derived import TableCache
+from dissect.effects.stored import effects_path
 from segmodels import GanatomyError
 from segmodels.errors import unknown_name
 
+from .causes import LayerCauses
 from .facts import sample_namer
 from .figures import category_colours
 from .masks import Pictures, above, spotlight, thumbnail
@@ -60,6 +62,7 @@ class OpenRun:
         self.stamp = _stamp(path)
         self.run = Run(path)
         self._layers: dict[str, LayerProfile] = {}
+        self._causes: dict[str, tuple[tuple[int, int] | None, LayerCauses]] = {}
         self._kept, self._ready = TableCache(path, self.run.id), False
         self.unit = lru_cache(maxsize=PROFILES_KEPT)(self._unit)
         self.thumb = lru_cache(maxsize=THUMBS_KEPT)(self._thumb)
@@ -91,6 +94,16 @@ class OpenRun:
             if name not in self._layers:
                 self._layers[name] = LayerProfile(self.run, name)
             return self._layers[name]
+
+    def causes(self, layer: str) -> LayerCauses:
+        """Return what is known of what a layer's units cause, read anew when the file of effects has changed."""
+        path = effects_path(self.path)
+        stamp = _stamp(path)
+        with self._lock:
+            known = self._causes.get(layer)
+            if known is None or known[0] != stamp:
+                known = self._causes[layer] = stamp, LayerCauses(self.run, layer)
+            return known[1]
 
     def _unit(self, layer: str, unit: int) -> Profile:
         """Return a unit's profile, its top samples included; GanatomyError if there is no such unit."""

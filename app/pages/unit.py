@@ -17,7 +17,7 @@ from ..facts import number, percent
 from ..library import OpenRun
 from ..profiles import Profile
 from ..views import picture
-from . import live_panel, notes_panel
+from . import causes_panel, live_panel, notes_panel
 from .frame import badge, candidate_badge, data, exports, page, section, strip
 
 
@@ -29,7 +29,8 @@ def layout(context: Context, address: Address) -> Component:
     level = level_of(profile, address.query.get("level"))
     main = [
         _tops(opened, profile, level), _numbers(opened, profile, level), _table(opened, profile),
-        _bands(opened, profile), live_panel.panel(context, opened, profile, address.query),
+        causes_panel.panel(opened, profile), _bands(opened, profile),
+        live_panel.panel(context, opened, profile, address.query),
     ]  # fmt: skip
     return page(
         _head(opened, profile),
