@@ -146,6 +146,27 @@ def test_controls_are_other_units_with_the_same_done_to_them(planted, reader):
     assert np.array_equal(quiet.after, quiet.before)
 
 
+def made_up(change, controls):
+    """An effect of one concept that 20 images of 100 pixels show, each changed by so many pixels."""
+    facts = {"aim": None, "pixels": 100, "concepts": [["unlabelled", "", 0], ["thing", "", 0]]}
+    before = np.tile([[50, 50]], (20, 1))
+    after = before + np.outer(np.ones(20, int), [-change, change])
+    sums = 20 * np.array([[50 - c, 50 + c] for c in controls]).reshape(-1, 2)
+    return Effect(facts, np.arange(20), before, after, sums, np.zeros_like(sums))
+
+
+@pytest.mark.parametrize(
+    ("change", "controls", "verdict"),
+    [
+        (5, [-1, 2], "changed"), (-5, [-1, 2], "changed"), (5, [], "changed"), (0, [1, 2], "unchanged"),
+        (5, [-1, 6], "like controls"), (-5, [-6, 2], "like controls"), (5, [5], "like controls"),
+        (5, [6, 8], "like controls"), (-5, [-8, -6], "like controls"),
+    ],
+)  # fmt: skip
+def test_a_verdict_asks_whether_random_units_do_as_much_that_way(change, controls, verdict):
+    assert made_up(change, controls).verdict(1) == verdict
+
+
 def test_control_edits_keep_all_but_the_units(planted):
     mask = np.eye(4)
     given = [

@@ -127,8 +127,8 @@ class Effect:
         changed = ((low > 0) | (high < 0)) & (self.images >= intervals.FEWEST)
         if not len(self.control_share):
             return changed
-        outside = (self.share < self.control_share.min(0)) | (self.share > self.control_share.max(0))
-        return changed & outside
+        least, most = self.control_share.min(0), self.control_share.max(0)
+        return changed & np.where(self.share > 0, self.share > most, self.share < least)
 
     def verdict(self, concept: int) -> str:
         """Say of a concept whether it changed, beyond what random units do."""
