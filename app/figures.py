@@ -198,7 +198,7 @@ def _scatter(points: Sequence[Point], x: str, y: str, height: int) -> go.Figure:
     figure = go.Figure(layout=layout)
     figure.add_shape(type="line", x0=0, y0=0, x1=most, y1=most, line={"color": CHANCE, "width": 1, "dash": "dot"})
     figure.add_scatter(
-        x=[p.x for p in points], y=[p.y for p in points], mode="markers",
+        x=[p.x for p in points], y=[p.y for p in points], mode="markers", cliponaxis=False,
         marker={"color": [p.colour for p in points], "size": 7, "opacity": 0.75, "line": {"width": 0}},
         text=[_plain(p.text) for p in points], customdata=[p.href for p in points],
         hovertemplate="%{text}<br>%{y:.3f} against %{x:.3f}<extra></extra>",

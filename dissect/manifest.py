@@ -16,6 +16,7 @@ Manifest = dict[str, Any]
 
 # A resumed run takes these over from the file when the user did not ask for something else.
 ADOPTED = ("batch", "threads")
+FOLLOWS = ("atom", "examples")  # from the number of samples, mostly
 
 
 def versions() -> dict[str, str]:
@@ -40,10 +41,13 @@ def run_id(manifest: Manifest) -> str:
 
 
 def differences(ours: Manifest, theirs: Manifest, ignore: tuple[str, ...] = ()) -> list[str]:
-    """Return one ``field: theirs there, ours here`` per field that differs, outermost ``ignore`` fields left out."""
+    """Return one ``field: theirs there, ours here`` per field that differs, outermost ``ignore`` fields left out.
+
+    What was asked for comes first, what follows from it (:data:`FOLLOWS`) last.
+    """
     a, b = dict(_flat(ours)), dict(_flat(theirs))
     lines = []
-    for key in sorted(a.keys() | b.keys()):
+    for key in sorted(a.keys() | b.keys(), key=lambda name: (name.split(".")[0] in FOLLOWS, name)):
         if key.split(".")[0] in ignore or a.get(key) == b.get(key):
             continue
         lines.append(f"{key}: {_short(b.get(key))} there, {_short(a.get(key))} here")
