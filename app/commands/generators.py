@@ -13,7 +13,7 @@ from dissect import Generator
 from dissect.generators import catalog
 from segmodels import fetch as fetching
 
-from ..console import columns_of, out, late_progress, print_json, print_table, progress, remark, show
+from ..console import columns_of, late_progress, out, print_json, print_table, progress, remark, show
 from ..images import draw_images
 from ..preview import save, sheet
 from .options import (

@@ -167,7 +167,7 @@ def _damaged(path: Path, error: Exception) -> GanatomyError:
 
 def _original(told: Mapping[str, Any], tensors: Mapping[str, Tensor]) -> Original:
     name, file, fingerprint = (str(told[key]) for key in ("name", "file", "fingerprint"))
-    if file and (Path(file).name != file or "\0" in file):
+    if file and (Path(file).name != file or file == ".." or "\0" in file):
         raise ValueError(f"{file[:60]!r} is not the name of a file")
     options: dict[str, Any] = dict(told["options"])
     # No text: it could be the path of some file here.
