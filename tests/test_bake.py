@@ -249,8 +249,8 @@ def test_what_is_no_checkpoint_is_refused(tmp_path):
         with pytest.raises(BakeError, match="not known which weights"):
             bake.bake(generator, dissect.ablate(layer, 0))
     other = dissect.load(DATA / "dcgan_main.safetensors")
+    recipe = dissect.Recipe(dissect.ablate("layer4", 0), dissect.load(DATA / "pggan_gandissect.safetensors"))
     with pytest.raises(GanatomyError, match="the recipe is for pggan_gandissect"):
-        recipe = dissect.Recipe(dissect.ablate("layer4", 0), dissect.load(DATA / "pggan_gandissect.safetensors"))
         dissect.export(other, tmp_path / "net.safetensors", recipe)
     assert list(tmp_path.iterdir()) == []
 
@@ -406,13 +406,8 @@ def test_what_is_there_is_replaced_only_by_what_was_checked(tmp_path, mutant):
     assert out.read_bytes() == b"mine"
     mutant("dcgan", lambda g, module, _: (("4.weight", 0), ("4.bias", 0)))
     seen = []
-    dissect.export(
-        generator,
-        out,
-        dissect.ablate("main.5", 0),
-        overwrite=True,
-        progress=lambda done, total: seen.append((done, total)),
-    )
+    edit = dissect.ablate("main.5", 0)
+    dissect.export(generator, out, edit, overwrite=True, progress=lambda done, total: seen.append((done, total)))
     assert dissect.load(out).family == "dcgan"
     assert seen[-1] == (16, 16)
 

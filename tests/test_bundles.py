@@ -1,4 +1,4 @@
-"""Bundles: one file that opens as a generator with its edits always applied; other weights and bad files are refused."""
+"""Bundles: one file that opens as a generator with its edits always applied; other weights are refused."""
 
 from __future__ import annotations
 
@@ -395,7 +395,7 @@ def test_a_damaged_bundle_is_refused_or_draws_the_same(tmp_path):
     out = dissect.export(generator, tmp_path / "cut.bundle", recipe, bundle=True)
     whole, codes = out.read_bytes(), generator.sample([1])
     wanted = generator(codes, edits=recipe)
-    state, refused = random.Random(0), 0
+    state, refused = random.Random(0), []
     for _ in range(300):
         data = bytearray(whole)
         if state.random() < 0.2:
@@ -406,11 +406,11 @@ def test_a_damaged_bundle_is_refused_or_draws_the_same(tmp_path):
         try:
             images = dissect.load(out)(codes)
         except GanatomyError as error:
-            assert "\n" not in str(error), error
-            refused += 1
+            refused.append(str(error))
         else:
             assert torch.equal(images, wanted)
-    assert refused > 200
+    assert len(refused) > 200
+    assert not [line for line in refused if "\n" in line]
 
 
 @pytest.mark.parametrize("data", [b"", b"{", b"\0" * 8 + b"{", b"\xff" * 8 + b"{}", b"\x02" + b"\0" * 7 + b"{}"])

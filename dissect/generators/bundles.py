@@ -143,7 +143,8 @@ def read(path: Path) -> tuple[Original, Recipe]:
     try:
         with safetensors.safe_open(path, "pt") as file:
             metadata = file.metadata() or {}
-            tensors = {key: file.get_tensor(key) for key in file.keys()}  # noqa: SIM118 (it is no dict)
+            # Copies: where numbers lie in the file, a product may take another way and round otherwise.
+            tensors = {key: file.get_tensor(key).clone() for key in file.keys()}  # noqa: SIM118 (it is no dict)
         told, header = json.loads(metadata["bundle"]), json.loads(metadata["recipe"])
         if told["format"] != FORMAT or not isinstance(told["version"], int):
             raise ValueError("another format")
