@@ -481,6 +481,28 @@ def test_a_graph_is_read_and_written_bit_for_bit(graph, tmp_path):
         assert torch.equal(changed.module.state_dict()[name], tensor * 1.25), name
 
 
+@pytest.mark.parametrize("layer", ["synthesis.conv1", "synthesis.layers.1.up", "m.layers.1.conv1", "m.layers.2.conv2"])
+def test_edits_are_baked_into_a_graph(layer, graph, tmp_path):
+    generator = opened(graph)
+    edit = dissect.ablate(layer, [0, 2])
+    dissect.export(generator, tmp_path / "out", edit)
+    baked = opened(tmp_path / "out")
+    codes = generator.sample([3, 4], noise="random")
+    assert torch.equal(baked(codes), generator(codes, edits=edit))
+    assert not torch.equal(baked(codes), generator(codes))
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["out"]
+    same = [path.name for path in graph.iterdir() if path.read_bytes() == (tmp_path / "out" / path.name).read_bytes()]
+    assert sorted(same) == ["MappingNetwork.bin", "MappingNetwork.xml", "SynthesisNetwork.xml"]
+
+
+def test_a_graph_travels_in_a_bundle(graph, tmp_path):
+    generator = opened(graph)
+    edit = dissect.ablate("synthesis.layers.1.conv1", [0, 2], strength=0.5)
+    out = dissect.export(generator, tmp_path / "cut.bundle", edit, bundle=True, with_weights=True)
+    codes = generator.sample([3, 4])
+    assert torch.equal(dissect.load(out)(codes), generator(codes, edits=edit))
+
+
 def test_a_folded_network_may_stand_alone(graph, tmp_path, expected):
     generator = opened(graph)
     inside, _ = FOLDED.write(generator.module.state_dict())

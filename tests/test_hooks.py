@@ -75,6 +75,17 @@ def test_a_capture_alone_changes_nothing():
     assert torch.equal(out, X + 1)
 
 
+def test_what_comes_first_is_part_of_what_is_captured():
+    net = Returns(lambda x: x + 1, lambda y: y)
+    site = {"v": Site(net.inner)}
+    with instrument(site, ["v"], {"v": [lambda v: v - 1]}, first={"v": [lambda v: v * 2, lambda v: v + 3]}) as kept:
+        out = net(X)
+    assert torch.equal(kept["v"], (X + 1) * 2 + 3)
+    assert torch.equal(out, (X + 1) * 2 + 2)
+    with instrument(site, first={"v": [lambda v: v * 2]}):
+        assert torch.equal(net(X), (X + 1) * 2)
+
+
 @pytest.mark.parametrize("copy", [True, False])
 def test_a_copy_survives_what_the_next_module_does_in_place(copy):
     torch.manual_seed(0)  # a conv that makes negative values, which the ReLU would cut

@@ -143,7 +143,8 @@ def read(path: Path) -> tuple[Original, Recipe]:
     try:
         with safetensors.safe_open(path, "pt") as file:
             metadata = file.metadata() or {}
-            tensors = {key: file.get_tensor(key) for key in file.keys()}  # noqa: SIM118 (it is no dict)
+            # Copies: where numbers lie in the file, a product may take another way and round otherwise.
+            tensors = {key: file.get_tensor(key).clone() for key in file.keys()}  # noqa: SIM118 (it is no dict)
         told, header = json.loads(metadata["bundle"]), json.loads(metadata["recipe"])
         if told["format"] != FORMAT or not isinstance(told["version"], int):
             raise ValueError("another format")
@@ -167,7 +168,7 @@ def _damaged(path: Path, error: Exception) -> GanatomyError:
 
 def _original(told: Mapping[str, Any], tensors: Mapping[str, Tensor]) -> Original:
     name, file, fingerprint = (str(told[key]) for key in ("name", "file", "fingerprint"))
-    if file and (Path(file).name != file or "\0" in file):
+    if file and (Path(file).name != file or file == ".." or "\0" in file):
         raise ValueError(f"{file[:60]!r} is not the name of a file")
     options: dict[str, Any] = dict(told["options"])
     # No text: it could be the path of some file here.
