@@ -38,7 +38,7 @@ from pathlib import Path
 
 from segmodels import GanatomyError
 
-from . import artifacts, metrics
+from . import artifacts, constants, metrics
 from .edits import FeatureEdit, ablate, insert, replace, scale
 from .effects import (
     Ace,
@@ -74,7 +74,7 @@ def open(path: str | Path) -> Run:
 __all__ = [
     "Ace", "AceSettings", "BakeError", "Band", "Codes", "Dose", "Effect", "Estimate", "Example", "FeatureEdit",
     "GanatomyError", "Generator", "InsertionMap", "Job", "Layer", "LayerResult", "Leakage", "Recipe", "Run", "Sweep",
-    "ablate", "accept_licence", "ace", "artifacts", "convert", "dose", "effect", "entries", "estimate", "export",
-    "insert", "insertion_map", "leakage", "load", "merge", "metrics", "open", "replace", "run", "scale", "sweep",
-    "verify",
+    "ablate", "accept_licence", "ace", "artifacts", "constants", "convert", "dose", "effect", "entries", "estimate",
+    "export", "insert", "insertion_map", "leakage", "load", "merge", "metrics", "open", "replace", "run", "scale",
+    "sweep", "verify",
 ]  # fmt: skip
