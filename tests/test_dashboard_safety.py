@@ -22,7 +22,10 @@ SVG = '<svg xmlns="http://www.w3.org/2000/svg" width="200" height="100" viewBox=
 @functools.cache
 def built(files, host):
     watch = guard(host)
-    return server.build(server.context_of(Library(files)), watch).server, watch
+    library = Library(files)
+    for run in library.runs:
+        assert run.layers  # computes their tables: with them nothing is refused because it comes too early
+    return server.build(server.context_of(library), watch).server, watch
 
 
 def client(files=(), host="127.0.0.1"):
