@@ -253,6 +253,8 @@ def test_rankings_sort_and_store(run):
     [
         ("a,b\n1,2\n", "columns seed and tag"),
         ("seed,tag\nx,fine\n", "line 2: expected a seed"),
+        ("seed,tag\n-5,fine\n", "line 2: expected a seed from 0"),
+        ("seed,tag\n99999999999999999999,fine\n", "line 2: expected a seed from 0"),
         ("seed,tag\n1,fine\n2,ugly\n", "line 3: expected the tag broken or fine"),
         ("seed,tag\n1,fine\n1,broken\n", "line 3: seed 1 has two tags"),
         ("seed,tag,region\n1,broken,none.png\n", "cannot be read as a picture"),

@@ -5,6 +5,7 @@ from __future__ import annotations
 import io
 import json
 import zipfile
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -58,6 +59,64 @@ def test_a_zip_is_its_folder(folder, tmp_path):
     ours, theirs = Pictures(archive, 16), Pictures(folder, 16)
     assert ours.skipped == ("deep/broken.png",)
     assert torch.equal(torch.cat(list(ours.batches(3))), torch.cat(list(theirs.batches(5))))
+
+
+def test_a_zip_is_read_in_one_go(tmp_path, monkeypatch):
+    """Its list of contents is read when it is opened: once a picture would be quadratic."""
+    with zipfile.ZipFile(tmp_path / "many.zip", "w") as archive:
+        for index in range(30):
+            data = io.BytesIO()
+            picture(index).save(data, "PNG")
+            archive.writestr(f"{index}.png", data.getvalue())
+    opened = []
+    real = zipfile.ZipFile
+    monkeypatch.setattr(zipfile, "ZipFile", lambda *args: opened.append(1) or real(*args))
+    assert sum(len(b) for b in Pictures(tmp_path / "many.zip", 16).batches(8)) == 30
+    assert len(opened) <= 3
+
+
+@pytest.mark.parametrize("how", [zipfile.ZIP_DEFLATED, zipfile.ZIP_BZIP2, zipfile.ZIP_LZMA])
+def test_damage_in_a_zip_is_left_out(tmp_path, how):
+    path = tmp_path / "some.zip"
+    with zipfile.ZipFile(path, "w", how) as archive:
+        for name in ("a.bmp", "b.bmp"):
+            data = io.BytesIO()
+            picture(0).save(data, "BMP")
+            archive.writestr(name, data.getvalue())
+    damaged = bytearray(path.read_bytes())
+    damaged[60:300] = bytes([255]) * 240
+    path.write_bytes(damaged)
+    found = Pictures(path, 16)
+    assert (len(found), found.skipped) == (1, ("a.bmp",))
+
+
+def test_a_zip_without_its_list(tmp_path):
+    path = tmp_path / "some.zip"
+    with zipfile.ZipFile(path, "w") as archive:
+        archive.writestr("a.png", b"")
+    path.write_bytes(path.read_bytes().replace(b"PK\x01\x02", b"XXXX"))
+    with pytest.raises(GanatomyError, match="damaged zip"):
+        Pictures(path, 16)
+
+
+def test_sixteen_bits_are_not_cut_to_white(tmp_path):
+    grey = np.linspace(0, 65535, 64 * 64).reshape(64, 64).astype(np.uint16)
+    Image.fromarray(grey).save(tmp_path / "a.png")
+    Image.fromarray((grey // 257).astype(np.uint8)).save(tmp_path / "b.png")
+    (both,) = Pictures(tmp_path, 64).batches(2)
+    torch.testing.assert_close(both[0], both[1])
+    Image.fromarray(grey.astype(np.float32)).save(tmp_path / "c.tiff")
+    assert [Path(name).name for name in Pictures(tmp_path, 64).skipped] == ["c.tiff"]
+
+
+def test_a_header_cut_off_is_no_picture(tmp_path):
+    data = io.BytesIO()
+    picture(0).save(data, "PNG")
+    cut = bytearray(data.getvalue())
+    cut[8:12] = (5).to_bytes(4, "big")  # the length of the header
+    picture(1).save(tmp_path / "a.png")
+    (tmp_path / "b.png").write_bytes(cut)
+    assert len(Pictures(tmp_path, 16)) == 1
 
 
 def test_sets_without_pictures(tmp_path):
