@@ -44,7 +44,7 @@ class Curve:
         gain: lower ends [T, 2] of the 95% intervals of how much nearer than with no unit, and than with random ones,
             the images are. The same images are drawn for all, so this is far surer than the distances themselves.
         worse: [T], how much farther than at the smallest distance they are, less one standard error, likewise.
-        floor: what two halves of the reference give.
+        floor: the most that two halves of the reference give in ten splits.
     """
 
     kind: ClassVar[str] = "curve"
