@@ -11,7 +11,7 @@ from scipy.special import expit
 import dissect
 import segmodels
 from dissect import GanatomyError, artifacts, metrics
-from dissect.artifacts import classifier
+from dissect.artifacts import classifier, cleaning
 from dissect.artifacts.rare import firing
 from dissect.artifacts.regions import defective_scores
 from dissect.artifacts.tagged import separation
@@ -317,9 +317,8 @@ def test_the_curve_falls_with_the_garbage_and_not_with_random_units(generator, g
     assert found.distance[0, 2] == pytest.approx(metrics.kernel_distance(without, clean))
     assert found.best == 2
     assert found.helps
-    others = np.flatnonzero([not set(order[:2]) & set(garbage) for order in found.orders[1:]])
-    assert len(others)
-    assert (found.distance[1:][others, 2] > found.distance[0].mean()).all()
+    assert not set(found.orders[1:].ravel()) & set(found.orders[0])  # a control without what is tested
+    assert (found.distance[1:, 2] > found.distance[0].mean()).all()
     again = artifacts.Curve.from_stored(found.header(), found.arrays())
     assert again.rows() == found.rows()
 
@@ -330,6 +329,33 @@ def test_a_ranking_that_knows_nothing_does_not_help(generator, garbage):
     clean = features_of(Drawn(generator, range(5000, 5300), dissect.ablate(LAYER, garbage)), Pixels())
     found = artifacts.curve(generator, ranking, range(3000, 3100), clean, Pixels(), steps=[1, 2, 4])
     assert not found.helps
+
+
+def test_one_random_order_as_good_is_enough_to_doubt():
+    """Units count as found only if they beat every control, not the mean of a good and a bad one."""
+    state = np.random.RandomState(0)
+    target = metrics.KernelTarget(state.randn(300, 4))
+    moved = {"far": 1.5, "near": 0.0}
+    kinds = [
+        ("far", "near"),
+        ("far", "near"),
+        ("far", "far"),
+    ]  # what is tested, a control as good, a control that is not
+    base = state.randn(200, 4)
+    found = np.array([[base + moved[kind] for kind in row] for row in kinds])
+    value = np.array([[target.distance(x) for x in row] for row in found])
+    _, gain, worse = cleaning._spread(target, found, value)
+    assert gain[1, 0] > 0
+    assert gain[1, 1] <= 0
+    assert worse[1] <= 0
+    _, gain, _ = cleaning._spread(target, found[[0, 2]], value[[0, 2]])
+    assert (gain[1] > 0).all()
+
+
+def test_no_more_than_half_of_a_layer_is_judged(generator):
+    ranking = artifacts.Ranking({"strategy": "defect", "layer": LAYER}, np.random.RandomState(0).rand(64), {})
+    found = artifacts.curve(generator, ranking, range(3000, 3004), np.zeros((5, 768)), Pixels(), steps=[1, 32, 40])
+    assert found.steps.tolist() == [0, 1, 32]
 
 
 def test_images_that_activate_the_garbage_show_it(generator, garbage):
