@@ -214,7 +214,7 @@ def _spread(target: KernelTarget, found: Float64, value: Float64) -> tuple[Float
         found: features [1 + R, T, N, D]; one draw of images serves them all. value: their distances.
     """
     state, count = np.random.RandomState(0), found.shape[2]
-    times = times_of([state.randint(0, count, count) for _ in range(RESAMPLES)])
+    times = times_of(state.randint(0, count, (RESAMPLES, count)))
     drawn = np.array([[target.resampled(x, times) for x in row] for row in found]).transpose(2, 0, 1)
     none = value[0, 0] - value[0], drawn[:, 0, :1] - drawn[:, 0]
     random = value[1:] - value[0], drawn[:, 1:] - drawn[:, :1]

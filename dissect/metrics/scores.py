@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Collection, Sequence
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -194,7 +195,7 @@ def halves(measure: Measure, y: Float64, seed: int = 0) -> float:
     return max(measure(y[order[:middle]], y[order[middle:]]) for order in orders)
 
 
-def times_of(draws: Sequence[NDArray[np.int64]]) -> NDArray[np.int64]:
+def times_of(draws: Sequence[NDArray[Any]] | NDArray[Any]) -> NDArray[np.int64]:
     """Return how often each of N samples is in each of R draws of N, [R, N]."""
     return np.array([np.bincount(rows, minlength=len(rows)) for rows in draws])
 
