@@ -11,7 +11,7 @@ from scipy.special import expit
 import dissect
 import segmodels
 from dissect import GanatomyError, artifacts, metrics
-from dissect.artifacts import classifier, cleaning
+from dissect.artifacts import classifier, cleaning, regions
 from dissect.artifacts.rare import firing
 from dissect.artifacts.regions import defective_scores
 from dissect.artifacts.tagged import separation
@@ -71,6 +71,18 @@ def test_defect_finds_garbage_by_its_regions(generator, garbage, broken):
     assert sorted(ranking.top(2)) == garbage
     assert ranking.score[garbage].min() > 2 * np.delete(ranking.score, garbage).max()
     assert ranking.facts["images"] == broken.any((1, 2)).sum()
+
+
+def test_defect_does_not_keep_all_maps(generator, broken, monkeypatch):
+    codes = generator.sample(range(60))
+    whole = artifacts.defect(generator, LAYER, codes, broken, source="planted")
+    sizes, real = [], regions.defective_scores
+    monkeypatch.setattr(regions, "defective_scores", lambda maps, of: sizes.append(maps.nbytes) or real(maps, of))
+    monkeypatch.setattr(regions, "MOST_BYTES", 300_000)
+    cut = artifacts.defect(generator, LAYER, codes, broken, source="planted")
+    np.testing.assert_array_equal(cut.score, whole.score)
+    assert max(sizes) <= 300_000
+    assert len(sizes) > 1
 
 
 def test_tagged_finds_garbage_by_its_images(generator, garbage, broken):

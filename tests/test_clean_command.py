@@ -12,9 +12,11 @@ from PIL import Image
 
 import dissect
 import segmodels
+from app.cleaned import Cleaning, write_page
 from app.cli import run
 from app.commands import clean
 from dissect import GanatomyError, artifacts
+from dissect.metrics import Score
 from dissect.pictures import to_bytes
 
 LAYER = "layer2"
@@ -212,6 +214,15 @@ def test_what_does_not_help_is_not_taken_away(folder, capsys):
     assert "nothing was taken away" in captured.err
     assert not (out / "recipe.safetensors").exists()
     assert "Nothing taken away" in (out / "index.html").read_text(encoding="utf-8")
+
+
+def test_small_distances_are_not_shown_as_zero_and_names_are_text(tmp_path):
+    score = Score("kernel", 0.00041, 0.0003, 0.0005, 0.0001, "<b>eye</b>", "0" * 64, 20, 20)
+    said = Cleaning("<img src=x>", "layer", (1,), None, None, [("plain", "after", [score])], None, "</p><script>", {})
+    text = write_page(tmp_path, said, []).read_text(encoding="utf-8")
+    assert "<b>0.00041</b>" in text
+    assert "0.0003 to 0.0005" in text
+    assert not any(markup in text for markup in ("<img src=x>", "<b>eye", "</p><script>"))
 
 
 def test_given_units_need_no_ranking(folder, garbage, capsys):
