@@ -315,7 +315,7 @@ def test_the_command_compares_folders(capsys, folder, tmp_path):
         (["nothing", "planted:1"], "nothing"),
         (["planted:1", "planted:2", "--samples", "2"], "at least 4"),
         (["planted:1", "planted:2", "--extractor", "vgg"], "unknown extractor"),
-        (["planted:1", "planted:2", "--seeds", "x"], "expected A:B"),
+        (["planted:1", "planted:2", "--seeds", "x"], "expected seeds such as"),
     ],
 )
 def test_bad_input_is_one_line(capsys, arguments, words):
