@@ -110,6 +110,7 @@ def units_in(effect: Effect, layer: str) -> set[int]:
 def _causes(sweep: Sweep, row: int) -> list[Cause]:
     pixels = len(sweep.seeds) * sweep.pixels
     shown = np.flatnonzero(sweep.before[1:] + sweep.after[row, 1:]) + 1
+    several = len(sweep.seeds) > 1  # one image has no error to be beyond
     beyond = stats.norm.isf(ALPHA / 2 / max(1, len(shown)))  # shared out among the concepts
     found = []
     for c in shown.tolist():
@@ -117,7 +118,7 @@ def _causes(sweep: Sweep, row: int) -> list[Cause]:
         found.append(
             Cause(
                 c, concept.name, concept.category, float(sweep.before[c] / pixels), float(sweep.after[row, c] / pixels),
-                float(sweep.change[row, c]), float(sweep.stderr[row, c]), abs(share) > beyond * error,
+                float(sweep.change[row, c]), float(sweep.stderr[row, c]), several and abs(share) > beyond * error,
             )
         )  # fmt: skip
     return sorted(found, key=lambda cause: (not cause.sure, -abs(cause.after - cause.before)))

@@ -17,6 +17,8 @@ from segmodels import GanatomyError
 SUFFIXES = {".png", ".jpg", ".jpeg", ".webp", ".bmp", ".tif", ".tiff"}
 THUMBNAIL = 128  # largest side
 QUALITY = 92
+# What Pillow raises for files that are none, damaged, or bombs.
+UNREADABLE = (UnidentifiedImageError, OSError, ValueError, SyntaxError, Image.DecompressionBombError)
 
 Bytes = NDArray[np.uint8]
 
@@ -59,13 +61,23 @@ def list_pictures(folder: Path) -> list[Path]:
     return found
 
 
+def _in_bytes(image: Image.Image) -> Image.Image:
+    """Return a picture of 16 bits as one of 8: Pillow would cut all that is above 255 down to white."""
+    if image.mode.startswith("I;16") or (image.mode == "I" and image.format == "PNG"):
+        return Image.fromarray((np.asarray(image).astype(np.int64).clip(0, 65535) // 257).astype(np.uint8))
+    if image.mode in ("I", "F"):
+        raise ValueError(f"its pixels are numbers without a white (mode {image.mode})")
+    return image
+
+
 def load_picture(path: Path | IO[bytes], size: int) -> NDArray[np.float32]:
     """Return float32 [3, size, size] in [-1, 1]: the centre square, resized with antialiasing."""
     try:
         with Image.open(path) as image:
             clear = "transparency" in image.info  # of a palette: Pillow asks for this way round
-            picture = (image.convert("RGBA") if clear else image).convert("RGB")
-    except (UnidentifiedImageError, OSError, Image.DecompressionBombError) as error:
+            plain = _in_bytes(image)
+            picture = (plain.convert("RGBA") if clear else plain).convert("RGB")
+    except UNREADABLE as error:
         name = path if isinstance(path, Path) else "this"
         raise GanatomyError(f"{name} cannot be read as a picture: {error}") from error
     side = min(picture.size)

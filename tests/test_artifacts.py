@@ -11,7 +11,7 @@ from scipy.special import expit
 import dissect
 import segmodels
 from dissect import GanatomyError, artifacts, metrics
-from dissect.artifacts import classifier
+from dissect.artifacts import classifier, cleaning, regions
 from dissect.artifacts.rare import firing
 from dissect.artifacts.regions import defective_scores
 from dissect.artifacts.tagged import separation
@@ -71,6 +71,18 @@ def test_defect_finds_garbage_by_its_regions(generator, garbage, broken):
     assert sorted(ranking.top(2)) == garbage
     assert ranking.score[garbage].min() > 2 * np.delete(ranking.score, garbage).max()
     assert ranking.facts["images"] == broken.any((1, 2)).sum()
+
+
+def test_defect_does_not_keep_all_maps(generator, broken, monkeypatch):
+    codes = generator.sample(range(60))
+    whole = artifacts.defect(generator, LAYER, codes, broken, source="planted")
+    sizes, real = [], regions.defective_scores
+    monkeypatch.setattr(regions, "defective_scores", lambda maps, of: sizes.append(maps.nbytes) or real(maps, of))
+    monkeypatch.setattr(regions, "MOST_BYTES", 300_000)
+    cut = artifacts.defect(generator, LAYER, codes, broken, source="planted")
+    np.testing.assert_array_equal(cut.score, whole.score)
+    assert max(sizes) <= 300_000
+    assert len(sizes) > 1
 
 
 def test_tagged_finds_garbage_by_its_images(generator, garbage, broken):
@@ -253,6 +265,8 @@ def test_rankings_sort_and_store(run):
     [
         ("a,b\n1,2\n", "columns seed and tag"),
         ("seed,tag\nx,fine\n", "line 2: expected a seed"),
+        ("seed,tag\n-5,fine\n", "line 2: expected a seed from 0"),
+        ("seed,tag\n99999999999999999999,fine\n", "line 2: expected a seed from 0"),
         ("seed,tag\n1,fine\n2,ugly\n", "line 3: expected the tag broken or fine"),
         ("seed,tag\n1,fine\n1,broken\n", "line 3: seed 1 has two tags"),
         ("seed,tag,region\n1,broken,none.png\n", "cannot be read as a picture"),
@@ -315,9 +329,8 @@ def test_the_curve_falls_with_the_garbage_and_not_with_random_units(generator, g
     assert found.distance[0, 2] == pytest.approx(metrics.kernel_distance(without, clean))
     assert found.best == 2
     assert found.helps
-    others = np.flatnonzero([not set(order[:2]) & set(garbage) for order in found.orders[1:]])
-    assert len(others)
-    assert (found.distance[1:][others, 2] > found.distance[0].mean()).all()
+    assert not set(found.orders[1:].ravel()) & set(found.orders[0])  # a control without what is tested
+    assert (found.distance[1:, 2] > found.distance[0].mean()).all()
     again = artifacts.Curve.from_stored(found.header(), found.arrays())
     assert again.rows() == found.rows()
 
@@ -328,6 +341,33 @@ def test_a_ranking_that_knows_nothing_does_not_help(generator, garbage):
     clean = features_of(Drawn(generator, range(5000, 5300), dissect.ablate(LAYER, garbage)), Pixels())
     found = artifacts.curve(generator, ranking, range(3000, 3100), clean, Pixels(), steps=[1, 2, 4])
     assert not found.helps
+
+
+def test_one_random_order_as_good_is_enough_to_doubt():
+    """Units count as found only if they beat every control, not the mean of a good and a bad one."""
+    state = np.random.RandomState(0)
+    target = metrics.KernelTarget(state.randn(300, 4))
+    moved = {"far": 1.5, "near": 0.0}
+    kinds = [
+        ("far", "near"),
+        ("far", "near"),
+        ("far", "far"),
+    ]  # what is tested, a control as good, a control that is not
+    base = state.randn(200, 4)
+    found = np.array([[base + moved[kind] for kind in row] for row in kinds])
+    value = np.array([[target.distance(x) for x in row] for row in found])
+    _, gain, worse = cleaning._spread(target, found, value)
+    assert gain[1, 0] > 0
+    assert gain[1, 1] <= 0
+    assert worse[1] <= 0
+    _, gain, _ = cleaning._spread(target, found[[0, 2]], value[[0, 2]])
+    assert (gain[1] > 0).all()
+
+
+def test_no_more_than_half_of_a_layer_is_judged(generator):
+    ranking = artifacts.Ranking({"strategy": "defect", "layer": LAYER}, np.random.RandomState(0).rand(64), {})
+    found = artifacts.curve(generator, ranking, range(3000, 3004), np.zeros((5, 768)), Pixels(), steps=[1, 32, 40])
+    assert found.steps.tolist() == [0, 1, 32]
 
 
 def test_images_that_activate_the_garbage_show_it(generator, garbage):

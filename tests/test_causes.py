@@ -91,3 +91,13 @@ def test_a_report_shows_causes_or_how_to_measure_them(run, unswept, tmp_path):
     assert "As one of 2 units edited together: diamond −100%" in text
     without = report.report(unswept, tmp_path / "without").parent / "units" / LAYER / f"{unit}.html"
     assert f"ganatomy sweep RUN --layer {LAYER}" in without.read_text(encoding="utf-8")
+
+
+def test_of_one_image_nothing_is_sure(generator, unswept, tmp_path):
+    """Its error is not known; it is not zero."""
+    opened = dissect.open(shutil.copy(unswept.path, tmp_path / "one.h5"))
+    add(opened, sweep(generator, segmodels.load("planted"), LAYER, [9000]))
+    known = LayerCauses(opened, LAYER)
+    found = [cause for unit in range(64) for cause in known.unit(unit).causes]
+    assert any(cause.before != cause.after for cause in found)
+    assert not any(cause.sure for cause in found)

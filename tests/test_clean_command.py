@@ -12,7 +12,11 @@ from PIL import Image
 
 import dissect
 import segmodels
+from app.cleaned import Cleaning, write_page
 from app.cli import run
+from app.commands import clean
+from dissect import GanatomyError, artifacts
+from dissect.metrics import Score
 from dissect.pictures import to_bytes
 
 LAYER = "layer2"
@@ -113,6 +117,93 @@ def test_clean_takes_the_garbage_away_and_proves_it(folder, garbage, generator, 
     assert run([str(a) for a in arguments]) == 0  # the folder is replaced
 
 
+def test_no_step_sees_the_images_of_another(folder, monkeypatch, capsys):
+    """Neither does the proof see those by which the number was chosen, nor the choice those that were tagged."""
+    lines = (folder / "tags.csv").read_text().splitlines()
+    tagged = set(range(200, 260))
+    shifted = [lines[0], *(f"{int(line.split(',')[0]) + 200},{line.split(',')[1]}," for line in lines[1:])]
+    (folder / "late.csv").write_text("\n".join(shifted))  # the first seeds after the run's, as if they had been tagged
+    seen = {}
+    steps = [("curve", lambda a: a[2]), ("activating", lambda a: a[3])]
+    for name, seeds_of in steps:
+        real = getattr(artifacts, name)
+        monkeypatch.setattr(
+            artifacts, name,
+            lambda *a, _n=name, _r=real, _s=seeds_of, **k: seen.setdefault(_n, set(_s(a))) and _r(*a, **k),
+        )  # fmt: skip
+    real_effect = dissect.effect
+    monkeypatch.setattr(
+        dissect, "effect", lambda *a, **k: seen.setdefault("effect", set(a[3])) and real_effect(*a, **k)
+    )
+    arguments = ["clean", folder / "run.h5", "--tags", folder / "late.csv", "--reference", folder / "real",
+                 "--extractor", "pixels", "--samples", "60", "--most", "2", "--out", folder / "apart"]  # fmt: skip
+    monkeypatch.setattr(artifacts.Curve, "helps", True)
+    monkeypatch.setattr(artifacts.Curve, "best", 1)
+    assert run([str(a) for a in arguments]) == 0
+    assert set(seen) == {"curve", "effect", "activating"}
+    everything = [set(range(200)), tagged, *seen.values()]
+    assert sum(map(len, everything)) == len(set().union(*everything))
+
+
+def test_a_ranking_of_its_own_images_is_judged_on_others(folder, tmp_path, monkeypatch, capsys):
+    made, seen = tmp_path / "classifier.safetensors", []
+    assert run(["artifacts", "train", "planted:4", "--tags", str(folder / "tags.csv"), "--out", str(made)]) == 0
+
+    def ranked(setting, *_):
+        seen.append(set(setting.seeds))
+        return artifacts.rare(setting.run, LAYER)
+
+    def curve(_generator, _ranking, seeds, *_, **_named):
+        seen.append(set(seeds))
+        raise GanatomyError("far enough")
+
+    monkeypatch.setattr(clean, "ranked", ranked)
+    monkeypatch.setattr(artifacts, "curve", curve)
+    assert run(["clean", str(folder / "run.h5"), "--classifier", str(made), "--extractor", "pixels", "--samples", "20",
+                "--out", str(folder / "no")]) == 2  # fmt: skip
+    assert len(seen) == 2
+    assert not seen[0] & seen[1]
+
+
+def test_what_was_measured_is_kept_when_a_later_step_fails(folder, monkeypatch, capsys):
+    """The folder is not there, but the curve, which took the time, is beside the run."""
+
+    def fail(*_, **_named):
+        raise GanatomyError("no")
+
+    monkeypatch.setattr(clean, "_write", fail)
+    before = len(dissect.open(folder / "run.h5").effects.of("curve"))
+    assert run(["clean", str(folder / "run.h5"), "--extractor", "pixels", "--samples", "24", "--most", "1",
+                "--out", str(folder / "no")]) == 2  # fmt: skip
+    assert len(dissect.open(folder / "run.h5").effects.of("curve")) == before + 1
+
+
+@pytest.mark.parametrize(
+    ("arguments", "words"),
+    [
+        (["--reference", "nowhere"], "no such folder"),
+        (["--extractor", "eyes"], "eyes"),
+        (["--units", "99"], "units 0..63, got 99"),
+        (["--units", "0:64"], "at most half of the 64 units"),
+        (["--units", "1", "--samples", "4000000000"], "too few seeds"),
+    ],
+)
+def test_bad_input_is_told_before_the_work(folder, capsys, monkeypatch, arguments, words):
+    monkeypatch.setattr(clean, "features_of", lambda *_, **_named: pytest.fail("an hour's work"))
+    monkeypatch.setattr(clean, "ranked", lambda *_: pytest.fail("an hour's work"))
+    assert run(["clean", str(folder / "run.h5"), *arguments, "--out", str(folder / "no")]) == 2
+    assert words in capsys.readouterr().err
+
+
+def test_samples_that_do_not_follow_from_seeds_are_no_reference(generator, tmp_path, capsys):
+    """Their numbers are indices: as seeds they would draw other images, the very ones that are judged."""
+    codes = generator.sample(range(5000, 5040))
+    dissect.run(generator, segmodels.load("planted"), [LAYER], codes=codes, out=tmp_path / "run.h5", maxima=True)
+    for arguments in (["artifacts"], ["clean"]):
+        assert run([*arguments, str(tmp_path / "run.h5"), "--strategy", "unlike", "--extractor", "pixels"]) == 2
+        assert "latents given sample by sample" in capsys.readouterr().err
+
+
 def test_what_does_not_help_is_not_taken_away(folder, capsys):
     """Against its own samples no unit can be spared."""
     out = folder / "nothing"
@@ -123,6 +214,15 @@ def test_what_does_not_help_is_not_taken_away(folder, capsys):
     assert "nothing was taken away" in captured.err
     assert not (out / "recipe.safetensors").exists()
     assert "Nothing taken away" in (out / "index.html").read_text(encoding="utf-8")
+
+
+def test_small_distances_are_not_shown_as_zero_and_names_are_text(tmp_path):
+    score = Score("kernel", 0.00041, 0.0003, 0.0005, 0.0001, "<b>eye</b>", "0" * 64, 20, 20)
+    said = Cleaning("<img src=x>", "layer", (1,), None, None, [("plain", "after", [score])], None, "</p><script>", {})
+    text = write_page(tmp_path, said, []).read_text(encoding="utf-8")
+    assert "<b>0.00041</b>" in text
+    assert "0.0003 to 0.0005" in text
+    assert not any(markup in text for markup in ("<img src=x>", "<b>eye", "</p><script>"))
 
 
 def test_given_units_need_no_ranking(folder, garbage, capsys):

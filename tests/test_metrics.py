@@ -11,7 +11,7 @@ from torch import nn
 
 import dissect
 from dissect import GanatomyError, metrics
-from dissect.metrics import sliced
+from dissect.metrics import kernels, scores, sliced
 from dissect.metrics.paths import great_circle
 
 
@@ -136,6 +136,15 @@ def test_kernel_distance_is_the_estimate_over_all_pairs():
     two = np.mean([kernel(y[i], y[j]) for i in range(7) for j in range(7) if i != j])
     both = np.mean([kernel(a, b) for a in x for b in y])
     assert metrics.kernel_distance(x, y) == pytest.approx(one + two - 2 * both)
+
+
+def test_kernel_distances_of_resampled_sets_are_those_of_the_sets():
+    x, y, state = features(0, 40), features(1, 2100) + 0.3, np.random.RandomState(0)
+    drawn = [(state.randint(0, 40, 40), state.randint(0, 2100, 2100)) for _ in range(3)]
+    found = kernels.resampled_distances(x, y, *(scores.times_of(rows) for rows in zip(*drawn, strict=True)))
+    np.testing.assert_allclose(found, [metrics.kernel_distance(x[a], y[b]) for a, b in drawn])
+    found = metrics.KernelTarget(y).resampled(x, scores.times_of([a for a, _ in drawn]))
+    np.testing.assert_allclose(found, [metrics.kernel_distance(x[a], y) for a, _ in drawn])
 
 
 def test_kernel_distance_is_unbiased():

@@ -133,21 +133,31 @@ def ranked(
 
 
 def _unlike(setting: Setting, layer: str, reference: Path | None, extractor: str | None, device: str) -> Ranking:
+    # What is wrong with the arguments is told before an hour's work, not after it.
     features, sampling = load(extractor, device), Sampling(**setting.how)
-    setting.run.layer(layer).maxima  # noqa: B018 (told before an hour's work, not after it)
+    check_drawn(setting.run)
+    setting.run.layer(layer).maxima  # noqa: B018
+    pictures = Pictures(reference, setting.generator.resolution) if reference is not None else None
     with progress("looking at the run's samples", unit="images") as update:
         images = features_of(
             Drawn(setting.generator, setting.run.seeds.tolist(), sampling=sampling), features, progress=update
         )
-    if reference is None:
+    if pictures is None:
         remark("no --reference: units are compared with the generator's own samples, which is no FID")
         return artifacts.unlike(setting.run, layer, images, None, features)
-    pictures = Pictures(reference, setting.generator.resolution)
     if not features.inception:
         remark(f"features are those of {features.name}, not Inception's: this is no FID")
     with progress("looking at the reference", unit="images") as update:
         real = features_of(pictures, features, progress=update)
     return artifacts.unlike(setting.run, layer, images, real, features, named=str(reference))
+
+
+def check_drawn(run: Run) -> None:
+    """Raise GanatomyError if a run's samples do not follow from its seeds: others would be drawn in their place."""
+    samples = run.manifest["samples"]
+    if "codes_sha256" in samples or isinstance(samples.get("classes"), list):
+        given = "latents" if "codes_sha256" in samples else "classes"
+        raise GanatomyError(f"{run.path} is of {given} given sample by sample, which cannot be drawn anew from seeds")
 
 
 def _defect(setting: Setting, layer: str, said: Tags | None, classifier: Path | None, device: str) -> Ranking:

@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import json
-from dataclasses import replace
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+from itertools import count, islice
 from pathlib import Path
 from typing import Annotated
 
@@ -22,15 +24,42 @@ from dissect.samples import Sampling
 
 from ..cleaned import Cleaning, compared, write_page
 from ..console import out, progress, remark
-from ..experiments import Setting, parse_units, prepare
+from ..experiments import LARGEST_SEED, Setting, parse_units, prepare
 from ..folders import replacing
-from .artifacts import ClassifierFile, Layer, Reference, Strategy, TagFile, ranked
+from .artifacts import ClassifierFile, Layer, Reference, Strategy, TagFile, check_drawn, ranked
 from .options import Accept, Device, Options, RunFile
 
 MARKER = "ganatomy-clean.json"
 PICTURES = 16  # of each protocol
 KEPT = ("fid", "frechet", "kernel")
 CANDIDATES = 4  # times as many images, of which those that most activate the units are chosen
+
+
+@dataclass(frozen=True)
+class Seeds:
+    """Seeds for each step. None is there twice, a sample of the run, or tagged.
+
+    How many units are taken away is chosen on images that the ranking did not see, and proved on images that neither
+    saw: the best of several numbers looks better where it was chosen than it is.
+
+    Attributes:
+        rank: for a ranking that draws images of its own. choose: for the number of units. prove: for before and after.
+        pool: from which those that most activate the units are taken.
+    """
+
+    rank: list[int]
+    choose: list[int]
+    prove: list[int]
+    pool: list[int]
+
+    @classmethod
+    def apart(cls, after: Sequence[int], tags: Path | None) -> Seeds:
+        """Return as many for each step as ``after`` has, from its first on; GanatomyError if there are too few."""
+        known = set(artifacts.read_tags(tags).seeds.tolist()) if tags is not None else set()
+        if after[0] + (3 + CANDIDATES) * len(after) + len(known) > LARGEST_SEED:
+            raise GanatomyError(f"there are too few seeds after the run's for {len(after)} samples; ask for fewer")
+        free = (seed for seed in count(after[0]) if seed not in known)
+        return cls(*(list(islice(free, times * len(after))) for times in (1, 1, 1, CANDIDATES)))
 
 
 def clean(
@@ -56,25 +85,30 @@ def clean(
     setting = prepare(run_file, model, None, device, samples, None, option, accept_licence)
     folder = out_folder or run_file.with_name(f"{run_file.stem}-clean")
     with replacing(folder, MARKER) as new:  # whole, or not there
+        # What is wrong with the arguments is told before an hour's work, not after it.
+        given = _given(setting, layer, units) if units is not None else ()
+        features, named = load(extractor, device), str(reference) if reference else "the run's own samples"
+        images = _reference(setting, reference)
+        seeds = Seeds.apart(setting.seeds, tags if units is None else None)
         ranking = None
         if units is None:
-            ranking = ranked(setting, strategy, layer, tags, classifier, reference, extractor, device)
+            unseen = replace(setting, seeds=seeds.rank)
+            ranking = ranked(unseen, strategy, layer, tags, classifier, reference, extractor, device)
             add(setting.run, ranking)
         name = ranking.layer if ranking else _named(setting, layer)
-        features, named = load(extractor, device), str(reference) if reference else "the run's own samples"
         if not features.inception:
             remark(f"features are those of {features.name}, not Inception's: no number here is an FID")
         with progress("looking at the reference", unit="images") as update:
-            target = features_of(_reference(setting, reference), features, progress=update)
-        curve = _curve(setting, ranking, target, features, named, most) if ranking else None
-        chosen = tuple(parse_units(units)) if units else ()
+            target = features_of(images, features, progress=update)
+        curve = _curve(setting, seeds.choose, ranking, target, features, named, most) if ranking else None
+        chosen = given
+        if curve is not None:
+            add(setting.run, curve)  # at once: whatever goes wrong below, this is kept
         if ranking and curve and curve.helps:
             chosen = tuple(ranking.top(curve.best))
         recipe = Recipe([dissect.ablate(name, chosen)], setting.generator) if chosen else None
-        made = _proved(setting, name, chosen, recipe, ranking, curve, target, features, named)
-        _write(new, setting, made, recipe)
-    if curve is not None:
-        add(setting.run, curve)
+        made = _proved(setting, seeds, name, chosen, recipe, ranking, curve, target, features, named)
+        _write(new, setting, seeds, made, recipe)
     _told(folder, made)
 
 
@@ -84,23 +118,39 @@ def _named(setting: Setting, layer: str | None) -> str:
     return setting.generator.layer(layer or setting.run.layers[0]).name
 
 
+def _given(setting: Setting, layer: str | None, units: str) -> tuple[int, ...]:
+    """Return the units that are named, each once; GanatomyError unless the layer has them, and as many others."""
+    place, found = setting.generator.layer(_named(setting, layer)), tuple(dict.fromkeys(parse_units(units)))
+    if max(found) >= place.channels:
+        raise GanatomyError(f"layer {place.name!r} has units 0..{place.channels - 1}, got {max(found)}")
+    if len(found) > place.channels // 2:
+        raise GanatomyError(
+            f"expected at most half of the {place.channels} units of {place.name!r}, got {len(found)}: the control is "
+            f"as many others"
+        )
+    return found
+
+
 def _reference(setting: Setting, path: Path | None) -> Pictures | Drawn:
     if path is not None:
         return Pictures(path, setting.generator.resolution)
+    check_drawn(setting.run)
     return Drawn(setting.generator, setting.run.seeds.tolist(), sampling=Sampling(**setting.how))
 
 
-def _curve(setting: Setting, ranking: Ranking, target: Float64, features: Extractor, named: str, most: int) -> Curve:
+def _curve(
+    setting: Setting, seeds: list[int], ranking: Ranking, target: Float64, features: Extractor, named: str, most: int
+) -> Curve:  # fmt: skip
     steps = [step for step in artifacts.cleaning.STEPS if step <= most]
     with progress("taking units away", unit="images") as update:
         return artifacts.curve(
-            setting.generator, ranking, list(setting.seeds), target, features, steps=steps, named=named,
+            setting.generator, ranking, seeds, target, features, steps=steps, named=named,
             sampling=Sampling(**setting.how), progress=update,
         )  # fmt: skip
 
 
 def _proved(
-    setting: Setting, layer: str, units: tuple[int, ...], recipe: Recipe | None, ranking: Ranking | None,
+    setting: Setting, seeds: Seeds, layer: str, units: tuple[int, ...], recipe: Recipe | None, ranking: Ranking | None,
     curve: Curve | None, target: Float64, features: Extractor, named: str,
 ) -> Cleaning:  # fmt: skip
     """Measure before and after by both protocols, with random units, and what concepts did."""
@@ -108,46 +158,33 @@ def _proved(
     effect: Effect | None = None
     if recipe is not None:
         generator, sampling = setting.generator, Sampling(**setting.how)
-        chosen = _activating(setting, layer, units, len(setting.seeds))
+        chosen = _activating(setting, seeds, layer, units, len(seeds.prove))
         others = np.setdiff1d(np.arange(generator.layer(layer).channels), units)
-        control = np.random.RandomState(0).choice(others, min(len(units), len(others)), replace=False)
+        control = np.random.RandomState(0).choice(others, len(units), replace=False).tolist()
         variants = (("before", ()), ("after", recipe), ("random units", [dissect.ablate(layer, control)]))
-        for protocol, seeds in (("plain", list(setting.seeds)), ("chosen", chosen)):
+        for protocol, some in (("plain", seeds.prove), ("chosen", chosen)):
             for done, edits in variants:
                 with progress(f"{protocol}, {done}", unit="images") as update:
-                    found = features_of(Drawn(generator, seeds, edits, sampling), features, progress=update)
-                kept = [
-                    s
-                    for s in compare(Looks(found), Looks(target), features)
-                    if s.metric in ("fid", "frechet", "kernel")
-                ]
-                scores.append((protocol, done, kept))
+                    found = features_of(Drawn(generator, some, edits, sampling), features, progress=update)
+                scores.append((protocol, done, compare(Looks(found), Looks(target), features, only=KEPT)))
         with progress("concepts") as update:
-            effect = dissect.effect(
-                generator, setting.segmenter, recipe, list(setting.seeds), progress=update, **setting.how
-            )
+            effect = dissect.effect(generator, setting.segmenter, recipe, seeds.prove, progress=update, **setting.how)
     files = {"recipe.safetensors": "the edits"} if recipe is not None else {}
     return Cleaning(setting.generator.name, layer, units, ranking, curve, scores, effect, named, files)
 
 
-def _activating(setting: Setting, layer: str, units: tuple[int, ...], count: int) -> list[int]:
-    """Return, of the seeds after those that are measured anyway, those whose images most activate the units."""
-    first = max(setting.seeds) + 1
-    pool = range(first, first + CANDIDATES * len(setting.seeds))
-    return artifacts.activating(setting.generator, layer, units, pool, count, Sampling(**setting.how))
+def _activating(setting: Setting, seeds: Seeds, layer: str, units: tuple[int, ...], count: int) -> list[int]:
+    """Return, of seeds that nothing else is measured on, those whose images most activate the units."""
+    return artifacts.activating(setting.generator, layer, units, seeds.pool, count, Sampling(**setting.how))
 
 
-def _write(folder: Path, setting: Setting, made: Cleaning, recipe: Recipe | None) -> None:
+def _write(folder: Path, setting: Setting, seeds: Seeds, made: Cleaning, recipe: Recipe | None) -> None:
     pictures = []
     if recipe is not None:
         recipe.save(folder / "recipe.safetensors")
         made = replace(made, files=made.files | _exported(setting.generator, recipe, folder))
-        seeds = list(setting.seeds)[:PICTURES]
-        pool = range(max(setting.seeds) + 1, max(setting.seeds) + 1 + CANDIDATES * len(setting.seeds))
-        strong = artifacts.activating(
-            setting.generator, made.layer, made.units, pool, PICTURES, Sampling(**setting.how)
-        )
-        for name, some in (("A plain sample", seeds), ("Images that most activate the units", strong)):
+        strong = _activating(setting, seeds, made.layer, made.units, PICTURES)
+        for name, some in (("A plain sample", seeds.prove[:PICTURES]), ("Images that most activate the units", strong)):
             codes = setting.generator.sample(some, **setting.how)
             pictures.append((name, compared(setting.generator, codes, recipe)))
     write_page(folder, made, pictures)

@@ -4,7 +4,7 @@ The distance is the kernel distance, which is unbiased. A Fréchet distance of f
 variety away, also with units that draw what is wanted.
 
 Two protocols, since they say different things (Bau et al., ICLR 2019, measured the first): images chosen because they
-activate the suspect units, and a plain sample. Beside both, as many random units.
+activate the suspect units, and a plain sample. Beside both, as many random units, none of them a suspect one.
 """
 
 from __future__ import annotations
@@ -23,12 +23,12 @@ from ..generators import Generator
 from ..metrics.extractors import Extractor
 from ..metrics.gaussians import Float64
 from ..metrics.kernels import KernelTarget, kernel_distance
-from ..metrics.scores import NORMAL, halves
+from ..metrics.scores import NORMAL, halves, times_of
 from ..samples import Sampling
 from .ranking import Ranking, facts_of
 
 STEPS = (0, 1, 2, 3, 5, 8, 12, 20, 30, 50)
-RANDOM = 2
+RANDOM = 3
 RESAMPLES = 40
 Progress = Any
 
@@ -41,10 +41,11 @@ class Curve:
         facts: strategy, layer, generator, extractor, seeds, reference; JSON.
         steps: [T], ascending from 0. orders: of the ranking, and random ones, [1 + R, k].
         distance: kernel distance of N images, [1 + R, T]. low, high: 95% intervals over images, [1 + R, T].
-        gain: lower ends [T, 2] of the 95% intervals of how much nearer than with no unit, and than with random ones,
-            the images are. The same images are drawn for all, so this is far surer than the distances themselves.
+        gain: lower ends [T, 2] of the 95% intervals of how much nearer than with no unit, and than with the best of
+            the random orders, the images are. The same images are drawn for all, so this is far surer than the
+            distances themselves.
         worse: [T], how much farther than at the smallest distance they are, less one standard error, likewise.
-        floor: what two halves of the reference give.
+        floor: the most that two halves of the reference give in ten splits.
     """
 
     kind: ClassVar[str] = "curve"
@@ -66,7 +67,10 @@ class Curve:
 
     @property
     def helps(self) -> bool:
-        """Whether that many units bring images nearer than none, and than as many random ones, beyond the error."""
+        """Whether that many units bring images nearer than none, and than any of the random orders, beyond the error.
+
+        Than their mean would not do: of units that a ranking knows nothing of, every second set is better than that.
+        """
         at = int(np.flatnonzero(self.steps == self.best)[0])
         return bool(at and (self.gain[at] > 0).all())
 
@@ -117,20 +121,23 @@ def curve(
     Args:
         seeds: of the images; not those that the ranking saw.
         reference: features [M, D]; ``named``: of what.
-        steps: numbers of units; random: how many random orders are the control.
+        steps: numbers of units, at most half of the layer: a control needs as many others. random: how many random
+            orders, of units that are not taken away, are the control.
 
     Raises:
         GanatomyError: for steps beyond the units that can be judged, or fewer than four images.
     """
     counts = np.array(sorted({0, *(int(step) for step in steps)}), np.int64)
     judged = ranking.top(len(ranking.score))
-    counts = counts[counts <= len(judged)]
+    place = generator.layer(ranking.layer)
+    counts = counts[counts <= min(len(judged), place.channels // 2)]
     if len(counts) < 2 or len(seeds) < 4 or random < 1:
         raise GanatomyError(
-            f"expected steps up to the {len(judged)} units of the ranking, at least 4 images, a control"
+            f"expected steps up to the {len(judged)} units of the ranking, and half of the layer, 4 images, a control"
         )
-    most, place = int(counts[-1]), generator.layer(ranking.layer)
-    drawn = [np.random.RandomState([r, 7]).permutation(place.channels)[:most] for r in range(random)]
+    most = int(counts[-1])
+    others = np.setdiff1d(np.arange(place.channels), judged[:most])
+    drawn = [np.random.RandomState([r, 7]).permutation(others)[:most] for r in range(random)]
     orders = np.array([judged[:most], *drawn], np.int64)
     found = _features(generator, place.name, seeds, orders, counts, extractor, sampling or Sampling(), batch, progress)
     target = KernelTarget(reference)
@@ -179,24 +186,25 @@ def _features(
     progress: Progress | None,
 ) -> NDArray[np.float64]:
     """Return features [orders, steps, N, D] with units set to zero; what comes before the layer is run once."""
-    parts = []
+    found = np.empty(0)
     for start in range(0, len(seeds), batch):
         some = list(seeds[start : start + batch])
         capture = generator.capture(generator.sample(some, s.classes, s.truncation, s.cutoff, s.noise), layer)
         features, plain = capture.features[layer], extractor(capture.images)
-        found = np.empty((len(orders), len(counts), *plain.shape))
+        if not start:
+            found = np.empty((len(orders), len(counts), len(seeds), plain.shape[1]))
+        stop = start + len(some)
         for o, units in enumerate(orders):
             for t, count in enumerate(counts):
                 if not count:
-                    found[o, t] = plain
+                    found[o, t, start:stop] = plain
                     continue
                 changed: torch.Tensor = features.clone()
                 changed[:, units[:count].tolist()] = 0
-                found[o, t] = extractor(generator.resume(capture, layer, features=changed))
-        parts.append(found)
+                found[o, t, start:stop] = extractor(generator.resume(capture, layer, features=changed))
         if progress is not None:
             progress(start + len(some), len(seeds))
-    return np.concatenate(parts, 2)
+    return found
 
 
 def _spread(target: KernelTarget, found: Float64, value: Float64) -> tuple[Float64, Float64, Float64]:
@@ -206,14 +214,12 @@ def _spread(target: KernelTarget, found: Float64, value: Float64) -> tuple[Float
         found: features [1 + R, T, N, D]; one draw of images serves them all. value: their distances.
     """
     state, count = np.random.RandomState(0), found.shape[2]
-    drawn = np.empty((RESAMPLES, *value.shape))
-    for index in range(RESAMPLES):
-        rows = state.randint(0, count, count)
-        drawn[index] = [[target.distance(x[rows]) for x in row] for row in found]
-    none = value[0, :1] - value[0], drawn[:, 0, :1] - drawn[:, 0]
-    random = value[1:].mean(0) - value[0], drawn[:, 1:].mean(1) - drawn[:, 0]
+    times = times_of(state.randint(0, count, (RESAMPLES, count)))
+    drawn = np.array([[target.resampled(x, times) for x in row] for row in found]).transpose(2, 0, 1)
+    none = value[0, 0] - value[0], drawn[:, 0, :1] - drawn[:, 0]
+    random = value[1:] - value[0], drawn[:, 1:] - drawn[:, :1]
     least = int(value[0].argmin())
     loss = value[0] - value[0, least], drawn[:, 0] - drawn[:, 0, least, None]
-    gain = [mean - NORMAL * each.std(0, ddof=1) for mean, each in (none, random)]
+    over_none, over_random = (mean - NORMAL * each.std(0, ddof=1) for mean, each in (none, random))
     worse = loss[0] - loss[1].std(0, ddof=1)
-    return drawn.std(0, ddof=1), np.stack(gain, 1), worse
+    return drawn.std(0, ddof=1), np.stack([over_none, over_random.min(0)], 1), worse

@@ -17,6 +17,8 @@ from ..generators import Codes, Generator
 from ..resample import resample
 from .ranking import Ranking, facts_of
 
+MOST_BYTES = 2**29  # of maps in memory; where a layer has more, its images are made more than once
+
 
 def defect(
     generator: Generator, layer: str, codes: Codes, regions: NDArray[np.bool_], *, source: str, batch: int = 4
@@ -40,13 +42,18 @@ def defect(
         raise GanatomyError("no pixel of any region is flawed")
     kept = regions.any((1, 2))
     chosen, flawed = codes[np.flatnonzero(kept).tolist()], regions[kept]
-    maps = np.concatenate(
-        [
-            generator.features(chosen[start : start + batch], place.name)[place.name].cpu().numpy()
+    each = len(chosen) * place.height * place.width * 4
+    some = max(1, MOST_BYTES // each)  # units at a time: a unit's level needs its maps of all images
+    scores = []
+    for first in range(0, place.channels, some):
+        maps = [
+            generator.features(chosen[start : start + batch], place.name)[place.name][:, first : first + some]
+            .cpu()
+            .numpy()
             for start in range(0, len(chosen), batch)
         ]
-    )
-    score, share = defective_scores(maps, flawed), float(flawed.mean())
+        scores.append(defective_scores(np.concatenate(maps), flawed))
+    score, share = np.concatenate(scores), float(flawed.mean())
     facts = facts_of(generator, "defect", place.name, regions=source, images=len(flawed), share=share)
     return Ranking(facts, score, {})
 

@@ -12,9 +12,11 @@ from pathlib import Path
 
 import numpy as np
 from numpy.typing import NDArray
-from PIL import Image, UnidentifiedImageError
+from PIL import Image
 
 from segmodels import GanatomyError
+
+from ..pictures import UNREADABLE
 
 BROKEN, FINE = {"broken", "artifact", "bad", "1"}, {"fine", "good", "ok", "0"}
 MIDDLE = 128  # grey from which on a region is meant
@@ -58,6 +60,8 @@ def read_tags(path: Path) -> Tags:
             seed = int(line["seed"])
         except (TypeError, ValueError) as error:
             raise GanatomyError(f"{path}, line {number}: expected a seed, got {line['seed']!r}") from error
+        if not 0 <= seed < 2**32:
+            raise GanatomyError(f"{path}, line {number}: expected a seed from 0 to {2**32 - 1}, got {seed}")
         tag = str(line["tag"]).strip().lower()
         if tag not in BROKEN | FINE:
             raise GanatomyError(f"{path}, line {number}: expected the tag broken or fine, got {line['tag']!r}")
@@ -86,5 +90,5 @@ def _region(path: Path, where: str) -> NDArray[np.bool_]:
     try:
         with Image.open(path) as image:
             return np.asarray(image.convert("L")) >= MIDDLE
-    except (UnidentifiedImageError, OSError, Image.DecompressionBombError) as error:
+    except UNREADABLE as error:
         raise GanatomyError(f"{where}: the region {path.name} cannot be read as a picture") from error

@@ -104,7 +104,7 @@ class Inception(Extractor):
             torch.save(tensors, safe)
             try:
                 self._network: nn.Module = FeatureExtractorInceptionV3(
-                    "inception-v3", ["2048", "logits"], feature_extractor_weights_path=str(safe)
+                    "inception-v3", ["2048", "logits_unbiased"], feature_extractor_weights_path=str(safe)
                 ).to(device)
             except RuntimeError as error:
                 raise GanatomyError(f"{path} does not hold the weights of that Inception network") from error
@@ -119,7 +119,7 @@ class Inception(Extractor):
         return self._run(images)[0].double().cpu().numpy()
 
     def posteriors(self, images: Tensor) -> Float64:
-        """Return [N, 1008]."""
+        """Return [N, 1008]: without the last layer's bias, as the inception score has been computed from the start."""
         return self._run(images)[1].double().softmax(1).cpu().numpy()
 
     @torch.no_grad()

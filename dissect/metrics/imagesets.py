@@ -3,9 +3,12 @@
 from __future__ import annotations
 
 import io
+import lzma
 import zipfile
+import zlib
 from abc import ABC, abstractmethod
 from collections.abc import Iterator, Sequence
+from contextlib import AbstractContextManager, nullcontext
 from pathlib import Path, PurePosixPath
 
 import numpy as np
@@ -19,7 +22,17 @@ from ..generators import Generator
 from ..pictures import SUFFIXES, list_pictures, load_picture
 from ..samples import Sampling
 
-MOST_PIXELS = 2**28  # of a picture in a zip: more is refused before it is unpacked
+MOST_BYTES = 2**28  # of a picture in a zip: more is refused before it is unpacked
+DAMAGED = (
+    zipfile.BadZipFile,
+    RuntimeError,
+    EOFError,
+    KeyError,
+    NotImplementedError,
+    OSError,
+    zlib.error,
+    lzma.LZMAError,
+)
 
 
 class ImageSet(ABC):
@@ -77,18 +90,20 @@ class Pictures(ImageSet):
 
     def __init__(self, path: Path, side: int, most: int | None = None) -> None:
         self.name, self._path, self._side = str(path), path, side
-        members = _members(path) if zipfile.is_zipfile(path) else [str(p) for p in list_pictures(path)]
+        self._zipped = zipfile.is_zipfile(path)
+        members = _members(path) if self._zipped else [str(p) for p in list_pictures(path)]
         readable: list[str] = []
         wrong: list[str] = []
-        for member in members:
-            if most is not None and len(readable) == most:
-                break
-            try:
-                self._picture(member)
-            except GanatomyError:
-                wrong.append(member)
-            else:
-                readable.append(member)
+        with self._archive() as archive:
+            for member in members:
+                if most is not None and len(readable) == most:
+                    break
+                try:
+                    self._picture(member, archive)
+                except GanatomyError:
+                    wrong.append(member)
+                else:
+                    readable.append(member)
         if not readable:
             raise GanatomyError(f"{path}: none of {len(members)} pictures can be read")
         self._members, self.skipped = readable, tuple(wrong)
@@ -98,24 +113,37 @@ class Pictures(ImageSet):
 
     def batches(self, size: int) -> Iterator[Tensor]:
         """Read them."""
-        for start in range(0, len(self), size):
-            yield torch.from_numpy(np.stack([self._picture(m) for m in self._members[start : start + size]]))
+        with self._archive() as archive:
+            for start in range(0, len(self), size):
+                pictures = [self._picture(m, archive) for m in self._members[start : start + size]]
+                yield torch.from_numpy(np.stack(pictures))
 
-    def _picture(self, member: str) -> np.ndarray:
-        if not zipfile.is_zipfile(self._path):
+    def _archive(self) -> AbstractContextManager[zipfile.ZipFile | None]:
+        """Open the zip once for all pictures: its list of contents is read anew each time it is opened."""
+        return _opened(self._path) if self._zipped else nullcontext()
+
+    def _picture(self, member: str, archive: zipfile.ZipFile | None) -> np.ndarray:
+        if archive is None:
             return load_picture(Path(member), self._side)
         try:
-            with zipfile.ZipFile(self._path) as archive:
-                if archive.getinfo(member).file_size > MOST_PIXELS:
-                    raise GanatomyError(f"{self._path}: {member} is too large")
-                return load_picture(io.BytesIO(archive.read(member)), self._side)
-        except (zipfile.BadZipFile, RuntimeError, EOFError, KeyError, NotImplementedError) as error:
+            if archive.getinfo(member).file_size > MOST_BYTES:
+                raise GanatomyError(f"{self._path}: {member} is too large")
+            data = archive.read(member)
+        except DAMAGED as error:
             raise GanatomyError(f"{self._path}: {member} is damaged") from error
+        return load_picture(io.BytesIO(data), self._side)
+
+
+def _opened(path: Path) -> zipfile.ZipFile:
+    try:
+        return zipfile.ZipFile(path)
+    except (OSError, ValueError, zipfile.BadZipFile, NotImplementedError) as error:
+        raise GanatomyError(f"{path} is a damaged zip: {error}") from error
 
 
 def _members(path: Path) -> list[str]:
     """Return the pictures in a zip, also below folders, by name."""
-    with zipfile.ZipFile(path) as archive:
+    with _opened(path) as archive:
         found = sorted(
             info.filename for info in archive.infolist()
             if PurePosixPath(info.filename).suffix.lower() in SUFFIXES and not info.is_dir()

@@ -5,6 +5,7 @@ Bińkowski et al., ICLR 2018: squared maximum mean discrepancy with the kernel (
 
 from __future__ import annotations
 
+import numpy as np
 from numpy.typing import ArrayLike
 
 from segmodels import GanatomyError
@@ -29,6 +30,12 @@ class KernelTarget:
         across = _total(x, self._features) / (len(x) * len(self._features))
         return float(_own(x) + self._within - 2 * across)
 
+    def resampled(self, features: ArrayLike, counts: ArrayLike) -> Float64:
+        """Return [R]: :meth:`distance` with sample i taken ``counts[r, i]`` times, from one look at all pairs."""
+        x, taken = as_features(features), np.asarray(counts, np.float64)
+        across = taken @ _pairs(x, self._features, np.ones((1, len(self._features))))[0]
+        return _repeated(x, taken) + self._within - 2 * across / (taken.sum(1) * len(self._features))
+
 
 def kernel_distance(features: ArrayLike, others: ArrayLike) -> float:
     """Return the unbiased estimate from all pairs; it may be a little below zero when nothing differs.
@@ -39,9 +46,36 @@ def kernel_distance(features: ArrayLike, others: ArrayLike) -> float:
     return KernelTarget(others).distance(features)
 
 
+def resampled_distances(features: ArrayLike, others: ArrayLike, counts: ArrayLike, again: ArrayLike) -> Float64:
+    """Return [R]: :func:`kernel_distance` of sets with their samples repeated, or left out.
+
+    The kernel of a pair is the same in all of them, so that pairs are looked at once and not once for each draw.
+
+    Args:
+        features, others: [N, D] and [M, D].
+        counts, again: how often each sample is in each draw, [R, N] and [R, M].
+    """
+    x, y = as_features(features), as_features(others)
+    a, b = np.asarray(counts, np.float64), np.asarray(again, np.float64)
+    across = (a * _pairs(x, y, b)).sum(1) / (a.sum(1) * b.sum(1))
+    return _repeated(x, a) + _repeated(y, b) - 2 * across
+
+
+def _repeated(x: Float64, counts: Float64) -> Float64:
+    """Return :func:`_own` of x with its samples repeated, [R]."""
+    total = (counts * _pairs(x, x, counts)).sum(1)
+    return (total - counts @ _alone(x)) / (counts.sum(1) * (counts.sum(1) - 1))
+
+
+def _pairs(x: Float64, y: Float64, counts: Float64) -> Float64:
+    """Return [R, N]: the sum of the kernel of each x [N, D] and all y [M, D], each of these ``counts[r, j]`` times."""
+    blocks = [counts @ ((y @ x[start : start + ROWS].T) / x.shape[1] + 1) ** 3 for start in range(0, len(x), ROWS)]
+    return np.concatenate(blocks, 1)
+
+
 def _own(x: Float64) -> float:
     """Return the mean of the kernel over all pairs of different samples."""
-    return (_total(x, x) - _diagonal(x)) / (len(x) * (len(x) - 1))
+    return (_total(x, x) - float(_alone(x).sum())) / (len(x) * (len(x) - 1))
 
 
 def _total(x: Float64, y: Float64) -> float:
@@ -49,5 +83,6 @@ def _total(x: Float64, y: Float64) -> float:
     return sum(float(((x[start : start + ROWS] @ y.T / x.shape[1] + 1) ** 3).sum()) for start in range(0, len(x), ROWS))
 
 
-def _diagonal(x: Float64) -> float:
-    return float((((x * x).sum(1) / x.shape[1] + 1) ** 3).sum())
+def _alone(x: Float64) -> Float64:
+    """Return the kernel of each sample and itself, [N]."""
+    return ((x * x).sum(1) / x.shape[1] + 1) ** 3

@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Collection, Sequence
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -13,12 +14,14 @@ from segmodels import GanatomyError, Segmenter
 from .extractors import Extractor
 from .gaussians import Float64, frechet_of, segmentation_distance
 from .imagesets import ImageSet
-from .kernels import kernel_distance
+from .kernels import kernel_distance, resampled_distances
 from .neighbours import coverage
 from .posteriors import inception_score
 from .sliced import sliced_distance
 
 RESAMPLES = 50
+SPLITS = 10  # of the reference into halves, for the noise floor
+EACH = 10  # images at least in a part of the inception score: of one image it is always 1
 NORMAL = 1.96  # deviations of a normal distribution between which 95% of it lie
 Progress = Callable[[int, int], None]
 Measure = Callable[[Float64, Float64], float]
@@ -32,7 +35,7 @@ class Score:
         metric: its name; it is "fid" only of Inception's features.
         value: of the first set against the second, the reference.
         low, high: the 95% interval over images (bootstrap); NaN where a metric has none.
-        floor: what two halves of the reference give: less than this means nothing.
+        floor: the most that two halves of the reference give in ten splits: what is not more than this means nothing.
         extractor, sha256: what the features are of.
         samples, reference: how many images each set has.
         parts: what the number is made of, by name.
@@ -103,10 +106,12 @@ def compare(
     segmenter: Segmenter | None = None,
     seed: int = 0,
     resamples: int = RESAMPLES,
+    only: Collection[str] = (),
 ) -> list[Score]:
     """Return every metric that the features allow.
 
     Args:
+        only: the names of those of Fréchet, kernel and sliced distance that are wanted, and no other; default: all.
         seed: of the resampling, the halves and the sliced distance's directions.
         resamples: of the images, for the intervals; 0 for none.
 
@@ -124,18 +129,24 @@ def compare(
 
     of = (extractor.name, extractor.sha256)
     x, y = ours.features, reference.features
-    parts = frechet_of(x, y)
     name = "fid" if extractor.inception else "frechet"
-    scores = [
-        score(name, lambda a, b: frechet_of(a, b).value, x, y, of, mean=parts.mean, covariance=parts.covariance),
-        score("kernel", kernel_distance, x, y, of),
-        score("sliced", sliced_distance, x, y, of),
-    ]
+    scores = []
+    if not only or name in only:
+        parts = frechet_of(x, y)
+        split = {"mean": parts.mean, "covariance": parts.covariance}
+        scores.append(score(name, lambda a, b: frechet_of(a, b).value, x, y, of, **split))
+    for name, measure in (("kernel", kernel_distance), ("sliced", sliced_distance)):
+        if not only or name in only:
+            scores.append(score(name, measure, x, y, of))
+    if only:
+        return scores
     found = coverage(y, x)
     for name, value in (("precision", found.precision), ("recall", found.recall)):
         scores.append(Score(name, value, np.nan, np.nan, np.nan, *of, len(x), len(y)))
     if ours.posteriors is not None:
-        splits = inception_score(ours.posteriors, min(10, len(x)))
+        # Pictures come sorted by name, and so perhaps by class: each part is to have all of them.
+        mixed = ours.posteriors[np.random.RandomState(seed).permutation(len(x))]
+        splits = inception_score(mixed, max(1, min(10, len(x) // EACH)))
         spread = float(splits.std())
         scores.append(
             Score("inception score", float(splits.mean()), np.nan, np.nan, np.nan, *of, len(x), 0, (("sd", spread),))
@@ -162,15 +173,31 @@ def interval(
     if not resamples:
         return np.nan, np.nan
     state = np.random.RandomState(seed)
-    found = [measure(x[_again(x, state)], y[_again(y, state)]) for _ in range(resamples)]
+    drawn = [(_again(x, state), _again(y, state)) for _ in range(resamples)]
+    if measure is kernel_distance:
+        found = resampled_distances(x, y, *(times_of(rows) for rows in zip(*drawn, strict=True)))
+    else:
+        found = np.array([measure(x[a], y[b]) for a, b in drawn])
     value, reach = measure(x, y), NORMAL * float(np.std(found, ddof=1))
     return value - reach, value + reach
 
 
 def halves(measure: Measure, y: Float64, seed: int = 0) -> float:
-    """Return what two random halves of a set give."""
-    order = np.random.RandomState(seed).permutation(len(y))
-    return measure(y[order[: len(y) // 2]], y[order[len(y) // 2 :]])
+    """Return the most that two random halves of a set give in ten splits.
+
+    One split would not do: the kernel distance of two halves is as often below zero as above.
+    """
+    state, middle = np.random.RandomState(seed), len(y) // 2
+    orders = [state.permutation(len(y)) for _ in range(SPLITS)]
+    if measure is kernel_distance:
+        first = np.array([np.bincount(order[:middle], minlength=len(y)) for order in orders])
+        return float(resampled_distances(y, y, first, 1 - first).max())
+    return max(measure(y[order[:middle]], y[order[middle:]]) for order in orders)
+
+
+def times_of(draws: Sequence[NDArray[Any]] | NDArray[Any]) -> NDArray[np.int64]:
+    """Return how often each of N samples is in each of R draws of N, [R, N]."""
+    return np.array([np.bincount(rows, minlength=len(rows)) for rows in draws])
 
 
 def _again(x: Float64, state: np.random.RandomState) -> NDArray[np.int64]:
