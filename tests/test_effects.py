@@ -295,6 +295,7 @@ def test_what_no_image_shows_is_said_instead_of_noise(planted):
         ({"threads": 0.5}, "a positive threads"),
         ({"truncation": 0.5}, "has no truncation"),
         ({"noise": "loud"}, "noise mode"),
+        ({"seeds": dissect.load("planted:3").sample([1, 2]), "classes": 1}, "codes say it all"),
         ({"recipe": dissect.ablate("layer1", range(60))}, "too few for a control"),
     ],
 )
