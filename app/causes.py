@@ -11,6 +11,7 @@ from scipy import stats
 from dissect import Run
 from dissect.agreement import ALPHA
 from dissect.effects import Effect, Sweep
+from dissect.effects.intervals import FEWEST
 
 MOST = 6  # concepts of a unit that are shown
 PUT = {"zero": "set to zero", "other": "replaced by what it is in another image", "values": "set to a value of its own"}
@@ -23,7 +24,8 @@ class Cause:
     Attributes:
         concept: its index. before, after: its share of all pixels.
         change: after / before - 1, NaN if it did not occur before. stderr: of the change.
-        sure: whether the change is beyond what the error allows, given how many concepts were looked at.
+        sure: whether the change is beyond what the error allows, given how many concepts were looked at (Student, and
+            at least ten images).
     """
 
     concept: int
@@ -49,6 +51,11 @@ class Causes:
     put: str
     causes: list[Cause]
     sets: list[tuple[int, str, float, float, float]]
+
+    @property
+    def enough(self) -> bool:
+        """Whether there were images enough for a verdict."""
+        return self.images >= FEWEST
 
     def of(self, concept: int) -> Cause | None:
         """Return what happened to a concept."""
@@ -110,15 +117,15 @@ def units_in(effect: Effect, layer: str) -> set[int]:
 def _causes(sweep: Sweep, row: int) -> list[Cause]:
     pixels = len(sweep.seeds) * sweep.pixels
     shown = np.flatnonzero(sweep.before[1:] + sweep.after[row, 1:]) + 1
-    several = len(sweep.seeds) > 1  # one image has no error to be beyond
-    beyond = stats.norm.isf(ALPHA / 2 / max(1, len(shown)))  # shared out among the concepts
+    enough = len(sweep.seeds) >= FEWEST  # fewer give no verdict, as everywhere
+    beyond = stats.t.isf(ALPHA / 2 / max(1, len(shown)), len(sweep.seeds) - 1)  # shared out among the concepts
     found = []
     for c in shown.tolist():
         concept, share, error = sweep.concepts[c], float(sweep.share[row, c]), float(sweep.share_stderr[row, c])
         found.append(
             Cause(
                 c, concept.name, concept.category, float(sweep.before[c] / pixels), float(sweep.after[row, c] / pixels),
-                float(sweep.change[row, c]), float(sweep.stderr[row, c]), several and abs(share) > beyond * error,
+                float(sweep.change[row, c]), float(sweep.stderr[row, c]), enough and abs(share) > beyond * error,
             )
         )  # fmt: skip
     return sorted(found, key=lambda cause: (not cause.sure, -abs(cause.after - cause.before)))

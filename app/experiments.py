@@ -13,6 +13,8 @@ from numpy.typing import NDArray
 import dissect
 import segmodels
 from dissect import FeatureEdit, Generator, Run, constants
+from dissect.effects import Ace, Sweep
+from dissect.generators.codes import draw
 from segmodels import GanatomyError, Segmenter
 from segmodels.custom import FACTORY
 from segmodels.masks import MASKS_PREFIX
@@ -121,19 +123,42 @@ def _seeds(run: Run, samples: int, text: str | None) -> tuple[Sequence[int], boo
     described = run.manifest["samples"]
     if "pictures_sha256" in described:
         raise GanatomyError(f"{run.path} is of pictures; it has no generator whose units could be edited")
-    known = set() if "codes_sha256" in described else set(run.seeds.tolist())
     if text is not None:
         chosen: Sequence[int] = parse_seeds(text)
-        shared = len(known & set(chosen))
-        if shared:
-            remark(f"{shared} of the {len(chosen)} seeds are samples of the run, by which units are chosen")
-        return chosen, not shared
-    if samples <= 0:
-        raise GanatomyError(f"expected a positive number of samples, got {samples}")
-    first = max(known, default=-1) + 1
-    if first + samples > LARGEST_SEED:
-        raise GanatomyError(f"there are no {samples} seeds after the run's; name some with --seeds")
-    return range(first, first + samples), True
+    else:
+        if samples <= 0:
+            raise GanatomyError(f"expected a positive number of samples, got {samples}")
+        first = int(run.seeds.max()) + 1  # of explicit codes, these are 0 to N - 1: most likely they came from such
+        if first + samples > LARGEST_SEED:
+            raise GanatomyError(f"there are no {samples} seeds after the run's; name some with --seeds")
+        chosen = range(first, first + samples)
+    shared = len(_of_codes(run, chosen) if "codes_sha256" in described else set(run.seeds.tolist()) & set(chosen))
+    if shared:
+        remark(f"{shared} of the {len(chosen)} seeds are samples of the run, by which units are chosen")
+    return chosen, not shared
+
+
+def _of_codes(run: Run, seeds: Sequence[int]) -> set[int]:
+    """Return which seeds give a z that is among a run's explicit codes."""
+    if "samples/z" not in run.reader:
+        return set()
+    z = run.reader.read("samples/z").astype(np.float32)
+    known = {row.tobytes() for row in z}
+    drawn = draw(list(seeds), z.shape[1], None, False, False)[0].numpy()
+    return {seed for seed, row in zip(seeds, drawn, strict=True) if row.tobytes() in known}
+
+
+def remark_used(run: Run, seeds: Sequence[int]) -> None:
+    """Remark if some seeds are those by which an earlier sweep or optimised ablation may have chosen the units."""
+    found, used = run.effects, 0
+    for key in found:
+        if found.kind(key) in (Sweep.kind, Ace.kind):
+            used = max(used, len(set(found[key].seeds.tolist()) & set(seeds)))
+    if used:
+        remark(
+            f"{used} of the {len(seeds)} seeds were used by an earlier sweep or ace; if these units were chosen by it, "
+            f"name others with --seeds"
+        )
 
 
 def _how(run: Run) -> dict[str, Any]:

@@ -59,6 +59,10 @@ class FeatureEdit:
     values: Floats | Source | None = None
 
     def __post_init__(self) -> None:
+        # Edits that are equal are stored alike, whatever kinds of numbers they were given.
+        strength = tuple(map(float, self.strength)) if isinstance(self.strength, tuple) else float(self.strength)
+        object.__setattr__(self, "strength", strength)
+        object.__setattr__(self, "units", tuple(map(int, self.units)))
         if list(self.units) != sorted(set(self.units)) or (self.units and self.units[0] < 0):
             raise GanatomyError(f"expected units >= 0 in ascending order, got {self.units}; ablate() sorts them")
         if isinstance(self.strength, tuple) and len(self.strength) != len(self.units):

@@ -31,6 +31,13 @@ class Sampling:
     cutoff: int | None = None
     noise: str = "const"
 
+    def __post_init__(self) -> None:
+        """Make plain numbers of NumPy's and torch's: they go into files' headers."""
+        for name in ("classes", "truncation", "cutoff"):
+            given = getattr(self, name)
+            value = given.tolist() if isinstance(given, (np.generic, np.ndarray, Tensor)) else given
+            object.__setattr__(self, name, tuple(value) if isinstance(value, list) else value)
+
 
 class Samples:
     """N samples in order. ``seeds`` [N] names them; explicit codes and pictures are named by their index.

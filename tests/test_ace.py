@@ -18,8 +18,11 @@ from networks import Tangled
 import dissect
 import segmodels
 from app import cli
+from app.commands import ace as command
 from dissect import Ace, AceSettings, FeatureEdit, GanatomyError
 from dissect.effects import heldout, places, relaxation
+from dissect.effects.places import Places
+from dissect.effects.stored import key_of
 from dissect.effects.subject import Subject, concept_of
 from dissect.effects.tiles import Tiles
 from dissect.generators.planted_truth import CONCEPTS
@@ -28,6 +31,7 @@ from dissect.samples import Sampling
 pytestmark = pytest.mark.usefixtures("one_thread")
 
 DATA = Path(__file__).parent / "data"
+ace_module = sys.modules["dissect.effects.ace"]  # its name is the function's, too
 QUICK = AceSettings(epochs=8, places=20, rate=0.05)
 TRAIN, TEST = range(40), range(40, 60)
 
@@ -503,3 +507,53 @@ def test_the_command(tmp_path, capsys):
         assert status == 2
         assert words in err
         assert err.count("\n") == 1
+
+
+# -- found in review ---------------------------------------------------------------------------------------
+
+
+def test_another_number_of_judged_units_is_another_question():
+    one, other = found(0, "layer1", "yellow"), found(0, "layer1", "yellow", top=2)
+    assert np.array_equal(one.alpha, other.alpha)
+    assert key_of(one) != key_of(other)
+
+
+@pytest.mark.parametrize("top", [4, 30, 64])
+def test_random_sets_are_of_units_in_no_ranking_as_far_as_there_are_some(top):
+    alpha, init = np.random.default_rng(0).random((2, 64)).astype(np.float32)
+    sets = ace_module._sets(alpha, init, True, top, 0)
+    ranked = np.unique(sets[:2])
+    for random in sets[2:]:
+        assert len(set(random.tolist())) == top
+        assert len(np.intersect1d(random, ranked)) == max(0, top - (64 - len(ranked)))
+    assert not np.array_equal(sets[2], sets[3]) or top == 64
+
+
+def test_too_few_held_out_images_give_no_interval(tmp_path, capsys):
+    generator, segmenter, _ = opened(0, "layer1")
+    result = dissect.ace(generator, segmenter, "layer1", "yellow", TRAIN, [20 + i for i in range(20, 29)], top=2,
+                         settings=AceSettings(epochs=1, places=4))  # fmt: skip
+    for row in result.evaluation():
+        assert row["area_change"] is not None
+        assert row["area_low"] is row["area_high"] is row["gain_low"] is None
+    command._show([result], 2, as_json=False, as_csv=False)
+    assert "On 9 held-out images" in capsys.readouterr().out
+
+
+@pytest.mark.parametrize("batch", [1, 7, 8, 9, 12])
+def test_a_step_has_exactly_a_batch_of_places(batch, monkeypatch):
+    counts, original = [], relaxation._add_gradients
+
+    def counted(subject, concept, alpha, sign, edited, chunks, turn):
+        counts.append(sum(len(chunks.index[chunk]) for chunk in turn))
+        return original(subject, concept, alpha, sign, edited, chunks, turn)
+
+    monkeypatch.setattr(relaxation, "_add_gradients", counted)
+    generator, segmenter, _ = opened(0, "layer1")
+    subject = Subject.of(generator, segmenter, "layer1", Sampling(), None)
+    assert subject.at_once == 8
+    some = Places(np.arange(36), np.full(36, 5), np.zeros(36, np.float32), np.zeros(36, np.float32))
+    nothing = Places.best([], 1)
+    relaxation.optimise(subject, 4, some, nothing, np.ones(64, np.float32), np.ones(64, np.float32),
+                        AceSettings(epochs=1, places=2 * batch, batch=batch), lambda _: None)  # fmt: skip
+    assert counts[0] == batch

@@ -486,3 +486,12 @@ def test_export_puts_weights_into_a_bundle_and_names_their_licence(capsys, tmp_p
     assert status == 2
     assert "--force" in err
     assert call(capsys, *arguments, "--force")[0] == 0
+
+
+def test_equal_edits_make_equal_bundles(tmp_path):
+    plain = dissect.ablate("layer1", 3)
+    edit = dissect.FeatureEdit("layer1", tuple(np.array([3])), 1)
+    assert edit == plain
+    assert dissect.Recipe(edit).id == dissect.Recipe(plain).id
+    made = dissect.load(dissect.export(dissect.load("planted:0"), tmp_path / "cut.bundle", edit, bundle=True))
+    assert made.recipe[0] == plain

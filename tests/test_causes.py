@@ -10,8 +10,8 @@ import pytest
 import dissect
 import segmodels
 from app import report
-from app.causes import LayerCauses
-from dissect.effects import add, effect, sweep
+from app.causes import LayerCauses, _causes
+from dissect.effects import Sweep, add, effect, sweep
 
 LAYER = "layer2"
 SEEDS = range(300, 380)
@@ -71,6 +71,40 @@ def test_what_is_shown_is_sure_or_asked_for(run):
     (asked,) = causes.unit(inert).shown([2])
     assert asked.concept == 2
     assert asked == causes.unit(inert).of(2)
+
+
+def test_few_images_say_nothing_for_sure(generator, unswept, tmp_path):
+    path = tmp_path / "run.h5"
+    shutil.copy(unswept.path, path)
+    segmenter, painters = segmodels.load("planted"), [
+        u for u, role in enumerate(generator.world.roles[1]) if role.kind == "painting"
+    ]  # fmt: skip
+    for seeds in (SEEDS[:1], SEEDS[:9]):
+        add(dissect.open(path), sweep(generator, segmenter, LAYER, seeds, painters))
+        causes = LayerCauses(dissect.open(path), LAYER)
+        found = [causes.unit(unit) for unit in painters]
+        assert any(cause.before != cause.after for one in found for cause in one.causes)
+        assert not any(sure(one) for one in found)
+        assert not any(one.enough for one in found)
+    text = (
+        report.report(dissect.open(path), tmp_path / "out").parent / "units" / LAYER / f"{painters[0]}.html"
+    ).read_text(encoding="utf-8")
+    assert "nan" not in text.lower().split('id="causes"')[1].split("</section>")[0]
+
+
+def test_the_error_of_few_images_is_students():
+    """Ten images of which each loses 2, 3 or 4 pixels: t = 3.5 is beyond a normal's 3.0, not beyond Student's 4.3."""
+    change = -np.array([0, 0, 0, 1, 2, 2, 3, 3, 3, 4])
+    assert 3.1 < abs(change.mean()) / (change.std(ddof=1) / np.sqrt(10)) < 4.4
+    concepts = [["unlabelled", "", 0], *([f"c{i}", "", 0] for i in range(20))]
+    before, after = np.full(21, 100), np.full((1, 21), 100)
+    after[0, 1] += change.sum()
+    square, product = np.zeros((2, 1, 21), int)
+    square[0, 1], product[0, 1] = (change**2).sum(), 10 * change.sum()
+    facts = {"layer": LAYER, "to": "zero", "pixels": 1000, "concepts": concepts}
+    made = Sweep(facts, np.arange(10), np.array([0]), np.zeros(0, np.float32), np.full(21, 10), before,
+                 np.full(21, 1000), after, square, product)  # fmt: skip
+    assert not any(cause.sure for cause in _causes(made, 0))
 
 
 def test_sets_are_told(run):

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import subprocess
 import sys
+from pathlib import Path
 
 import h5py
 import numpy as np
@@ -19,6 +20,8 @@ from dissect.effects import add, areas, intervals, stored
 from dissect.effects.controls import control_edits
 from segmodels import Concept, Segmenter
 from segmodels.base import UNLABELLED
+
+DATA = Path(__file__).parent / "data"
 
 pytestmark = pytest.mark.usefixtures("one_thread")
 
@@ -295,6 +298,7 @@ def test_what_no_image_shows_is_said_instead_of_noise(planted):
         ({"threads": 0.5}, "a positive threads"),
         ({"truncation": 0.5}, "has no truncation"),
         ({"noise": "loud"}, "noise mode"),
+        ({"seeds": dissect.load("planted:3").sample([1, 2]), "classes": 1}, "codes say it all"),
         ({"recipe": dissect.ablate("layer1", range(60))}, "too few for a control"),
     ],
 )
@@ -418,6 +422,25 @@ def test_results_come_back_as_they_were(run, file, results):
             assert back.arrays()[name].dtype == array.dtype
     assert [type(found) for found in again.of("effect")] == [Effect, Effect]
     assert "effect-0000000000000000" not in again
+
+
+def test_numbers_of_numpy_are_the_same_question(reader):
+    generator, reader = dissect.load(DATA / "sg2ada_cond.safetensors"), segmodels.load("colors")
+    layer = next(layer.name for layer in generator.layers if layer.default)
+
+    def key(classes, truncation):
+        edit = dissect.ablate(layer, 0)
+        made = dissect.effect(
+            generator, reader, edit, [1, 2], controls=0, classes=classes, truncation=truncation, batch=2
+        )
+        return stored.key_of(made)
+
+    assert key(np.array([1, 0]), np.float32(0.5)) == key([1, 0], 0.5)
+    assert key(np.int64(1), 1.0) == key(1, 1.0) != key([1, 0], 1.0)
+    one, two = (
+        dissect.insertion_map(generator, reader, layer, 0, 1.0, [1], 4, classes=classes) for classes in (1, np.int64(1))
+    )
+    assert stored.key_of(one) == stored.key_of(two)
 
 
 def test_the_same_question_again_takes_the_place_of_the_first_answer(run, file, results, planted, reader):

@@ -227,6 +227,49 @@ def test_seeds_of_the_run_are_remarked(run_file, capsys):
     assert json.loads(out)["fresh"] is False
 
 
+def test_seeds_by_which_units_may_have_been_chosen_are_remarked(run_file, capsys):
+    call(capsys, "sweep", run_file, "--layer", "layer1", "--units", "0:2", "--samples", 3)
+    some = ["--layer", "layer1", "--samples", 5, "--controls", 0]
+    _, _, err = call(capsys, "effect", run_file, *some, "--units", 0)
+    assert "3 of the 5 seeds were used by an earlier sweep or ace" in err
+    _, _, err = call(capsys, "effect", run_file, *some, "--units", 0, "--seeds", "83:88")
+    assert "earlier" not in err
+
+
+def test_seeds_behind_the_codes_of_a_run_are_known(planted, capsys, tmp_path):
+    path = tmp_path / "codes.h5"
+    dissect.run(planted, segmodels.load("planted"), ["layer1"], codes=planted.sample(range(20, 60)), out=path)
+    some = ["effect", path, "--layer", "layer1", "--units", 0, "--controls", 0, "--json"]
+    status, out, err = call(capsys, *some, "--samples", 30)
+    assert status == 0
+    assert json.loads(out)["seeds"] == list(range(40, 70))
+    assert json.loads(out)["fresh"] is False
+    assert "20 of the 30 seeds are samples of the run" in err
+    assert json.loads(call(capsys, *some, "--seeds", "60:64")[1])["fresh"] is True
+
+
+def test_a_recipe_never_takes_the_place_of_another_file(run_file, capsys, tmp_path):
+    kept, file = run_file.read_bytes(), tmp_path / "r.safetensors"
+    some = ["effect", run_file, "--layer", "layer1", "--units", 0, "--samples", 2, "--controls", 0]
+    status, _, err = call(capsys, *some, "--save-recipe", run_file)
+    assert status == 2
+    assert "is there and no recipe" in err
+    assert run_file.read_bytes() == kept
+    assert "no such folder" in call(capsys, *some, "--save-recipe", tmp_path / "none" / "r")[2]
+    for _ in range(2):
+        assert call(capsys, *some, "--save-recipe", file)[0] == 0
+    assert Recipe.load(file)[0] == dissect.ablate("layer1", 0)
+
+
+def test_a_sweep_is_kept_though_no_image_shows_the_concept(run_file, planted, capsys):
+    rare = planted.world.drawn_shapes[0]
+    some = ["sweep", run_file, "--layer", "layer1", "--units", 0, "--samples", 1]
+    status, _, err = call(capsys, *some, "--concept", rare)
+    assert status == 2
+    assert "none of the 1 images shows" in err
+    assert len(dissect.open(run_file).effects.of("sweep")) == 1
+
+
 @pytest.mark.parametrize(
     ("arguments", "words"),
     [
@@ -246,7 +289,9 @@ def test_seeds_of_the_run_are_remarked(run_file, capsys):
         (["effect", "RUN", "--layer", "layer2", "--units", "0", "--samples", "0"], "positive number of samples"),
         (["effect", "none.h5", "--units", "0"], "no such file"),
         (["effect", "RUN", "--layer", "layer2", "--units", "0", "--pictures", "grid.jpg"], "end in .png"),
+        (["effect", "RUN", "--layer", "layer2", "--units", "0", "--insert", "3", "--to", "mean"], "leave out --to"),
         (["sweep", "RUN"], "--layer: expected one of"),
+        (["sweep", "RUN", "--layer", "layer1", "--concept", "door"], "unknown concept"),
         (["sweep", "RUN", "--layer", "layer1", "--to", "none"], "--to: expected"),
         (["dose", "RUN", "--layer", "layer1"], "--concept: expected"),
         (["dose", "RUN", "--layer", "layer1", "--concept", "door"], "unknown concept"),

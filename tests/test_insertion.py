@@ -274,6 +274,8 @@ def test_the_command(tmp_path, capsys):
         (("--units", "99"), "units 0..63, --units names 99"),
         (("--picture", tmp_path / "a.jpg"), "end in .png"),
         (("--concept", "circel"), "unknown concept"),
+        (("--concept", "circel", "--units", 1, "--insert", 2), "unknown concept"),
+        (("--stride", 0), "tiles of 1 to 16 cells"),
     ):
         status, _, err = call(*command, *wrong)
         assert (status, err.count("\n")) == (2, 1)

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import sys
+import weakref
 from pathlib import Path
 
 import numpy as np
@@ -124,6 +126,34 @@ def test_standard_errors(planted, reader):
     control = one.facts["controls"][0][0][1]
     again = dissect.sweep(planted, reader, "layer3", seeds, control, strength=0.25)
     np.testing.assert_allclose(one.control_stderr[0], again.share_stderr[0], rtol=1e-9, atol=1e-15)
+
+
+def test_a_single_image_has_no_error(planted, reader):
+    found = dissect.sweep(planted, reader, "layer2", [700])
+    assert found.square.any()
+    assert np.isnan(found.stderr).all()
+    assert np.isnan(found.share_stderr).all()
+    one = dissect.effect(planted, reader, dissect.ablate("layer2", 0), [700], controls=2)
+    assert np.isnan(one.control_stderr).all()
+
+
+def test_parts_of_a_batch_do_not_pile_up(planted, reader, whole, monkeypatch):
+    module = sys.modules["dissect.effects.sweep"]  # its name is the function's, too
+    made, most, original = [], [], module.rows_of
+
+    def counted(capture, rows):
+        part = original(capture, rows)
+        made.append(weakref.ref(part))
+        most.append(sum(one() is not None for one in made))
+        return part
+
+    monkeypatch.setattr(module, "rows_of", counted)
+    monkeypatch.setattr(module, "KEPT", 2)
+    found = dissect.sweep(planted, reader, "layer2", SEEDS, batch=20, threads=1)
+    assert len(made) > module.KEPT + 1
+    assert max(most) <= module.KEPT + 2
+    for name in SUMS:
+        assert np.array_equal(getattr(found, name), getattr(whole, name)), name
 
 
 def test_rows_and_rankings(planted, whole):

@@ -92,4 +92,6 @@ def _row(row: dict[str, Any]) -> dict[str, Any]:
 
 def _span(row: dict[str, Any], kind: str, what: str, form: str) -> str:
     value, low, high = row[f"{'insertion' if kind == 'gain' else kind}_{what}"], row[f"{kind}_low"], row[f"{kind}_high"]
-    return "–" if value is None else f"{value:{form}} ({low:{form}} to {high:{form}})"
+    if value is None:
+        return "–"
+    return f"{value:{form}}" if low is None or high is None else f"{value:{form}} ({low:{form}} to {high:{form}})"

@@ -14,7 +14,7 @@ from dissect import Effect, GanatomyError, Recipe
 from dissect.effects import add
 
 from ..console import out, print_csv, print_json, print_table, progress
-from ..experiments import TOP, Setting, edit_of, parse_units, percent, prepare, signed, span, units_of
+from ..experiments import TOP, Setting, edit_of, parse_units, percent, prepare, remark_used, signed, span, units_of
 from ..preview import before_and_after, save
 from .options import Accept, Csv, Device, Json, Options, RunFile, Seeds, check_picture
 
@@ -70,7 +70,13 @@ def effect(
         check_picture(pictures)
     if recipe is not None and (units or layer or insert or strength != 1.0 or to != "zero"):
         raise GanatomyError("--recipe says what is edited; leave out --layer, --units, --to, --insert and --strength")
+    if insert is not None and to != "zero":
+        raise GanatomyError("--insert puts in instead of ablating; leave out --to")
+    if save_recipe is not None:
+        _check_recipe_file(save_recipe)
     setting = prepare(run_file, model, segmenter, device, samples, seeds, option, accept_licence)
+    if recipe is not None or units is not None:
+        remark_used(setting.run, setting.seeds)
     if recipe is not None:
         loaded = Recipe.load(recipe)
         loaded = loaded.forced() if force else loaded
@@ -101,6 +107,17 @@ def effect(
         codes = setting.generator.sample(list(setting.seeds)[:SHOWN], **setting.how)
         edited = [("without", q.recipe) if q.aim is None else (q.aim, q.recipe) for q in questions]
         save(before_and_after(setting.generator, codes, edited), pictures)
+
+
+def _check_recipe_file(path: Path) -> None:
+    """Refuse a name that no recipe should be written to: that of a folder, or of a file that is no recipe."""
+    if not path.parent.is_dir():
+        raise GanatomyError(f"no such folder for --save-recipe: {path.parent}")
+    if path.exists():
+        try:
+            Recipe.load(path)
+        except GanatomyError as error:
+            raise GanatomyError(f"--save-recipe: {path} is there and no recipe; it is not overwritten") from error
 
 
 def _questions(

@@ -10,6 +10,8 @@ import typer
 import dissect
 from dissect import GanatomyError
 from dissect.effects import add
+from dissect.effects.areas import concept_index
+from dissect.effects.tiles import Tiles
 
 from ..console import columns_of, out, print_csv, print_json, print_table, progress
 from ..experiments import parse_units, prepare, units_of, values_of
@@ -52,7 +54,8 @@ def insertion(
     constants = values_of(setting.run, layer, insert, concept)
     if max(chosen) >= len(constants):
         raise GanatomyError(f"layer {layer!r} has units 0..{len(constants) - 1}, --units names {max(chosen)}")
-    side = stride or max(1, place.height // 16)
+    concept_index(setting.segmenter.concepts, concept)  # what is wrong is told before the work
+    side = Tiles.of(place.height, place.width, stride).side
     with progress("putting in", unit="places") as update:
         found = dissect.insertion_map(
             setting.generator, setting.segmenter, layer, chosen, constants[chosen], setting.seeds, side,

@@ -11,9 +11,10 @@ from numpy.typing import ArrayLike
 import dissect
 from dissect import GanatomyError, Run, constants
 from dissect.effects import add
+from dissect.effects.areas import concept_index
 
 from ..console import columns_of, out, print_json, progress, show
-from ..experiments import TO, TOP, parse_units, percent, prepare, signed, span, units_of
+from ..experiments import TO, TOP, parse_units, percent, prepare, remark_used, signed, span, units_of
 from .effect import OtherModel, OtherSegmenter, To, Units
 from .options import Accept, Csv, Device, Json, Options, RunFile, Seeds
 
@@ -43,15 +44,17 @@ def sweep(
     _check_to(to)
     setting = prepare(run_file, model, segmenter, device, samples, seeds, option, accept_licence)
     place = _layer(setting.run, layer)
+    if concept is not None:
+        concept_index(setting.segmenter.concepts, concept)  # a wrong name is told before the work
     with progress(f"sweeping {place}") as update:
         made = dissect.sweep(
             setting.generator, setting.segmenter, place, setting.seeds, parse_units(units) if units else None,
             _instead(setting.run, place, to), batch=batch, progress=update, **setting.how,
         )  # fmt: skip
+    key = add(setting.run, made)  # whatever is then found to be lacking
     rows = made.rows(concept)
     if concept is None:
         rows = sorted(rows, key=lambda row: -abs(row["share"]))
-    key = add(setting.run, made)
     if as_json:
         facts = {k: v for k, v in made.header().items() if k != "concepts"}
         print_json({"key": key, "seeds": made.seeds.tolist(), "fresh": setting.fresh} | facts | {"rows": rows[:top]})
@@ -97,6 +100,8 @@ def dose(
         raise GanatomyError("--concept: expected the concept whose area is measured")
     setting = prepare(run_file, model, segmenter, device, samples, seeds, option, accept_licence)
     place = _layer(setting.run, layer)
+    if units:
+        remark_used(setting.run, setting.seeds)
     order = parse_units(units) if units else units_of(setting.run, place, concept, top)
     with progress(f"ablating for {concept}") as update:
         made = dissect.dose(

@@ -32,7 +32,8 @@ def panel(opened: OpenRun, profile: Profile) -> Component:
         note = ["Not measured: this page says what the unit agrees with. ", command, " measures what it causes."]
         return section(TITLE, *sets, note=note)
     shown = causes.shown([profile.best.index] if profile.best else [])
-    table = _table(opened, shown) if shown else html.P("No concept changed beyond the error.", className="note")
+    nothing = "No concept changed beyond the error." if causes.enough else "Too few images to say what changed."
+    table = _table(opened, shown) if shown else html.P(nothing, className="note")
     return section(TITLE, table, *sets, note=_note(causes))
 
 
@@ -52,7 +53,10 @@ def _table(opened: OpenRun, shown: list[Cause]) -> Component:
 def _row(opened: OpenRun, cause: Cause) -> Component:
     name = badge(cause.name, opened.colours[cause.category], True, link("concepts", opened.slug, cause.name))
     told: Any = change(cause.change) if cause.change == cause.change else "new"
-    moved = [html.B(told) if cause.sure else told, html.Small(f" ± {percent(cause.stderr)}")]
+    moved = [
+        html.B(told) if cause.sure else told,
+        html.Small(f" ± {percent(cause.stderr)}" if cause.stderr == cause.stderr else ""),
+    ]
     cells = [percent(cause.before), percent(cause.after), moved if cause.change == cause.change else told]
     return html.Tr(
         [html.Td(name), *(html.Td(cell, className="n") for cell in cells)], className="label" if cause.sure else ""

@@ -39,7 +39,8 @@ class Ace:
         init: float32 [U], where alpha began; constants: float32 [U], what was put in.
         history: float64 [steps, 3]: probability at the places with alpha taken away and put in, and the penalty.
         present, free: the places that alpha was found at: where the concept is, and where it could be.
-        sets: int64 [S, k]: the k units of largest alpha, those of largest init (if there was one), and random ones.
+        sets: int64 [S, k]: the k units of largest alpha, those of largest init (if there was one), and random ones of
+            the others, as far as there are as many.
         held: what these do in the held-out images.
         seeds, heldout: int64, of the images used and of those held out; they share none.
     """
@@ -89,6 +90,7 @@ class Ace:
 
         ``area_change`` is the change of the concept's pooled area with the set taken away, as a share of it;
         ``insertion_gain`` the mean change of its probability where the set is put in. Rows ``a - b`` compare pairs.
+        Fewer than 10 images give no intervals (None).
         """
         names = [str(name) for name in self.about["sets"]]
         by_name = {name: [i for i, n in enumerate(names) if n == name] for name in names}
@@ -199,7 +201,7 @@ def ace(
     about = {
         **subject.header(start, put, train, test), "concept": segmenter.concepts[index].name, "sets": names,
         "settings": {name: value for name, value in asdict(chosen).items() if name != "memory"},
-        "initialised": init is not None, "constants_given": constants is not None,
+        "top": top, "initialised": init is not None, "constants_given": constants is not None,
     }  # fmt: skip
     return Ace(
         about, alpha, start, put, history, found.present, free, sets, held, np.array(train, np.int64),
@@ -229,7 +231,10 @@ def _sets(
     if known:
         chosen.append(np.argsort(-init, kind="stable")[:top])
     draw = np.random.default_rng([random, 4])
-    chosen += [np.sort(draw.choice(len(alpha), top, replace=False)) for _ in range(DRAWS)]
+    ranked = np.unique(np.concatenate(chosen))
+    others = np.setdiff1d(np.arange(len(alpha)), ranked)  # a control that holds what it controls for says less
+    for _ in range(DRAWS):
+        chosen.append(np.sort(np.concatenate([draw.permutation(others), draw.permutation(ranked)])[:top]))
     return np.stack(chosen).astype(np.int64)
 
 

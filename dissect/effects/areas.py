@@ -101,6 +101,8 @@ class Bench:
                 raise GanatomyError(f"expected a positive {name} (a whole number), got {value!r}")
         if any(isinstance(part, Masks) for part in getattr(segmenter, "parts", [segmenter])):
             raise GanatomyError(f"segmenter {segmenter.name!r} looks labels up and no image; no edit can change them")
+        if isinstance(seeds, Codes) and sampling != Sampling():
+            raise GanatomyError("codes say it all; classes, truncation, cutoff and noise go with seeds")
         self.generator, self.segmenter = generator, segmenter
         given = {"codes": seeds} if isinstance(seeds, Codes) else {"seeds": seeds}
         self.samples = Samples(generator, sampling=sampling, **given)

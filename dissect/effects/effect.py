@@ -109,10 +109,12 @@ class Effect:
 
     @cached_property
     def control_stderr(self) -> Float64:
-        """Standard error [K, C] of :attr:`control_share` over the images."""
+        """Standard error [K, C] of :attr:`control_share` over the images; NaN for a single one."""
         count = len(self.seeds)
+        if count < 2:
+            return np.full(self.control_after.shape, np.nan)
         mean = (self.control_after - self.before.sum(0)) / count
-        variance = np.maximum(self.control_square / count - mean**2, 0) / max(1, count - 1)
+        variance = np.maximum(self.control_square / count - mean**2, 0) / (count - 1)
         return np.sqrt(variance) / self.pixels
 
     @cached_property

@@ -12,6 +12,7 @@ from torch import Tensor
 
 from segmodels import GanatomyError
 
+from .intervals import FEWEST
 from .places import Tick, at_tiles, chances, drawn
 from .subject import LIKELY, Subject, parts
 
@@ -118,7 +119,7 @@ def interval(parts_: Mapping[str, tuple[Float64, Float64]], random: int) -> dict
     """Return each pooled ratio with its percentile bootstrap over images: (value, low, high).
 
     All are drawn together: the same images for each set, so that differences are of pairs. ``a - b`` for two of them is
-    asked for by that name.
+    asked for by that name. For fewer than 10 images there is no interval (NaN), as everywhere.
     """
     first = next(iter(parts_.values()))[0]
     draws = np.random.default_rng([random, 3]).integers(0, len(first), (REPEATS, len(first)))
@@ -134,7 +135,8 @@ def interval(parts_: Mapping[str, tuple[Float64, Float64]], random: int) -> dict
     result = {}
     for name, (values, value) in found.items():
         defined = values[~np.isnan(values)]
-        low, high = np.percentile(defined, tails) if len(defined) else (np.nan, np.nan)
+        enough = len(first) >= FEWEST and len(defined)
+        low, high = np.percentile(defined, tails) if enough else (np.nan, np.nan)
         result[name] = (value, float(low), float(high))
     return result
 

@@ -112,13 +112,14 @@ def optimise(
     alpha = torch.from_numpy(init.copy()).to(subject.generator.device).requires_grad_()
     put = torch.from_numpy(constants).to(alpha)
     adam = torch.optim.Adam([alpha], lr=settings.rate)
-    size = min(subject.at_once, settings.batch)
+    # As many as fit in a pass, so that a step has exactly a batch.
+    size = max(n for n in range(1, min(subject.at_once, settings.batch) + 1) if settings.batch % n == 0)
     halves: list[tuple[float, Edited, Chunks]] = [
         (1.0, ablated, Chunks(subject, present, size, settings.memory // 2)),
         (-1.0, lambda f, a, m: inserted(f, a, put, m), Chunks(subject, free, size, settings.memory // 2)),
     ]
     random = np.random.default_rng([settings.random, 1])
-    turns = [chunks.turns(max(1, settings.batch // size), random) if len(chunks.places) else None
+    turns = [chunks.turns(settings.batch // size, random) if len(chunks.places) else None
              for _, _, chunks in halves]  # fmt: skip
     history = np.full((settings.steps, 3), np.nan)
     for step in range(settings.steps):

@@ -25,6 +25,8 @@ from .areas import Bench, Int64, Progress, Put, Side, concept_index, concepts_of
 
 Float64 = NDArray[np.float64]
 
+KEPT = 8  # parts of a batch that are kept for the next units: they could be any of 2^n, each as large as the batch
+
 
 @dataclass(frozen=True, eq=False)
 class Sweep:
@@ -75,10 +77,15 @@ class Sweep:
 
     @cached_property
     def stderr(self) -> Float64:
-        """Standard error [k, C] of :attr:`change`, of a ratio of sums over images (Cochran, 1977, section 2.11)."""
+        """Standard error [k, C] of :attr:`change`, of a ratio of sums over images (Cochran, 1977, section 2.11).
+
+        It is NaN for a single image.
+        """
         count, ratio = len(self.seeds), np.nan_to_num(self.change)
+        if count < 2:
+            return np.full(self.change.shape, np.nan)
         left = self.square - 2 * ratio * self.product + ratio**2 * self.before_square
-        return _over(np.sqrt(np.maximum(left, 0) * count / max(1, count - 1)), self.before)
+        return _over(np.sqrt(np.maximum(left, 0) * count / (count - 1)), self.before)
 
     @cached_property
     def share(self) -> Float64:
@@ -87,10 +94,12 @@ class Sweep:
 
     @cached_property
     def share_stderr(self) -> Float64:
-        """Standard error [k, C] of :attr:`share`."""
+        """Standard error [k, C] of :attr:`share`; NaN for a single image."""
         count = len(self.seeds)
+        if count < 2:
+            return np.full(self.share.shape, np.nan)
         mean = (self.after - self.before) / count
-        return np.sqrt(np.maximum(self.square / count - mean**2, 0) / max(1, count - 1)) / self.pixels
+        return np.sqrt(np.maximum(self.square / count - mean**2, 0) / (count - 1)) / self.pixels
 
     def ranked(self, concept: str | int, top: int | None = None) -> NDArray[np.int64]:
         """Return units by how much their absence takes from a concept, the most first.
@@ -254,6 +263,8 @@ def _edited(
             if not strength:
                 rows = ()
             if rows and rows not in part:
+                if len(part) > KEPT:
+                    del part[list(part)[1]]  # the oldest; the whole batch stays
                 part[rows] = rows_of(capture, rows)
             yield unit, list(rows), part[rows] if rows else None
 
