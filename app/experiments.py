@@ -132,7 +132,8 @@ def _seeds(run: Run, samples: int, text: str | None) -> tuple[Sequence[int], boo
         if first + samples > LARGEST_SEED:
             raise GanatomyError(f"there are no {samples} seeds after the run's; name some with --seeds")
         chosen = range(first, first + samples)
-    shared = len(_of_codes(run, chosen) if "codes_sha256" in described else set(run.seeds.tolist()) & set(chosen))
+    explicit = "codes_sha256" in described
+    shared = len(_of_codes(run, chosen)) if explicit else _shared(run.seeds.tolist(), chosen)
     if shared:
         remark(f"{shared} of the {len(chosen)} seeds are samples of the run, by which units are chosen")
     return chosen, not shared
@@ -148,12 +149,18 @@ def _of_codes(run: Run, seeds: Sequence[int]) -> set[int]:
     return {seed for seed, row in zip(seeds, drawn, strict=True) if row.tobytes() in known}
 
 
+def _shared(known: Sequence[int], seeds: Sequence[int]) -> int:
+    """Return how many of some known seeds are among ``seeds``; a range may be long, and is not written out."""
+    among = seeds if isinstance(seeds, range) else set(seeds)
+    return sum(seed in among for seed in known)
+
+
 def remark_used(run: Run, seeds: Sequence[int]) -> None:
     """Remark if some seeds are those by which an earlier sweep or optimised ablation may have chosen the units."""
     found, used = run.effects, 0
     for key in found:
         if found.kind(key) in (Sweep.kind, Ace.kind):
-            used = max(used, len(set(found[key].seeds.tolist()) & set(seeds)))
+            used = max(used, _shared(found[key].seeds.tolist(), seeds))
     if used:
         remark(
             f"{used} of the {len(seeds)} seeds were used by an earlier sweep or ace; if these units were chosen by it, "
