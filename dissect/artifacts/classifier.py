@@ -63,6 +63,8 @@ class Classifier:
     @classmethod
     def load(cls, path: Path) -> Classifier:
         """Read one; GanatomyError if the file is none."""
+        if not path.is_file():
+            raise GanatomyError(f"{path} is no classifier of artifacts: there is no such file")
         try:
             with safetensors.safe_open(path, "numpy") as file:
                 header = json.loads((file.metadata() or {}).get("classifier", "null"))

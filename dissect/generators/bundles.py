@@ -124,6 +124,8 @@ def write(original: Original, recipe: Recipe, out: Path) -> None:
 
 def is_bundle(path: Path) -> bool:
     """Whether a file says that it is a bundle. Only its header is read."""
+    if not path.is_file():  # reading a pipe would wait for someone to write
+        return False
     try:
         with path.open("rb") as file:
             head = file.read(9)
