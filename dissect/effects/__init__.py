@@ -11,6 +11,7 @@
                     is and could be; ``relaxation``: the optimisation; ``heldout``: the units in other images)
 ``insertion``       what appears if units are put in here, and here, and here
 ``subject``         a layer whose units are changed at places (``tiles``: its map cut into them)
+``result``          how a measurement goes into a file and comes back
 ``stored``          the file ``run.effects.h5`` that keeps results beside a run
 ==================  ====================================================================================
 

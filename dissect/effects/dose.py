@@ -6,7 +6,7 @@ from collections.abc import Mapping, Sequence
 from contextlib import closing
 from dataclasses import dataclass
 from functools import cached_property
-from typing import Any, ClassVar, Self
+from typing import Any, ClassVar
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
@@ -18,6 +18,7 @@ from ..generators import Codes, Generator
 from ..samples import Sampling
 from . import intervals
 from .areas import Bench, Int64, Progress, Put, digest, plain
+from .result import Measured
 
 Float64 = NDArray[np.float64]
 
@@ -26,7 +27,7 @@ STEPS = (0, 1, 2, 3, 5, 8, 12, 20, 30, 50, 80, 120, 200, 300, 500, 800)
 
 
 @dataclass(frozen=True, eq=False)
-class Dose:
+class Dose(Measured):
     """The area of one concept with the first ``steps`` units of an order taken away, over N images.
 
     Attributes:
@@ -37,6 +38,7 @@ class Dose:
     """
 
     kind: ClassVar[str] = "dose"
+    ARRAYS: ClassVar[tuple[str, ...]] = ("seeds", "steps", "orders", "areas")
 
     facts: Mapping[str, Any]
     seeds: Int64
@@ -94,22 +96,6 @@ class Dose:
             }  # fmt: skip
             rows.append({k: plain(v) for k, v in row.items()})
         return rows
-
-    def header(self) -> dict[str, Any]:
-        """Return what determined the result: JSON."""
-        return dict(self.facts)
-
-    def arrays(self) -> dict[str, np.ndarray]:
-        """Return the numbers that were measured."""
-        return {name: getattr(self, name) for name in ARRAYS}
-
-    @classmethod
-    def from_stored(cls, header: Mapping[str, Any], arrays: Mapping[str, np.ndarray]) -> Self:
-        """Return the result of what :meth:`header` and :meth:`arrays` returned."""
-        return cls(header, **{name: arrays[name] for name in ARRAYS})
-
-
-ARRAYS = ("seeds", "steps", "orders", "areas")
 
 
 def dose(

@@ -6,7 +6,7 @@ from collections.abc import Mapping, Sequence
 from contextlib import closing
 from dataclasses import dataclass
 from functools import cached_property
-from typing import Any, ClassVar, Self
+from typing import Any, ClassVar
 
 import numpy as np
 from numpy.typing import NDArray
@@ -31,6 +31,7 @@ from .areas import (
     plain,
 )
 from .controls import Constants, control_edits
+from .result import Measured
 
 Float64 = NDArray[np.float64]
 
@@ -39,7 +40,7 @@ CHANGED, LIKE_CONTROLS, UNCHANGED, TOO_FEW = "changed", "like controls", "unchan
 
 
 @dataclass(frozen=True, eq=False)
-class Effect:
+class Effect(Measured):
     """The change of every concept's area by a recipe. N images, C concepts (0 is "unlabelled"), K controls.
 
     Attributes:
@@ -51,6 +52,7 @@ class Effect:
     """
 
     kind: ClassVar[str] = "effect"
+    ARRAYS: ClassVar[tuple[str, ...]] = ("seeds", "before", "after", "control_after", "control_square")
 
     facts: Mapping[str, Any]
     seeds: Int64
@@ -166,22 +168,6 @@ class Effect:
             }  # fmt: skip
             rows.append({k: plain(v) for k, v in row.items()})
         return rows
-
-    def header(self) -> dict[str, Any]:
-        """Return what determined the result: JSON."""
-        return dict(self.facts)
-
-    def arrays(self) -> dict[str, np.ndarray]:
-        """Return the numbers that were measured."""
-        return {name: getattr(self, name) for name in ARRAYS}
-
-    @classmethod
-    def from_stored(cls, header: Mapping[str, Any], arrays: Mapping[str, np.ndarray]) -> Self:
-        """Return the result of what :meth:`header` and :meth:`arrays` returned."""
-        return cls(header, **{name: arrays[name] for name in ARRAYS})
-
-
-ARRAYS = ("seeds", "before", "after", "control_after", "control_square")
 
 
 def effect(

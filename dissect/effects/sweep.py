@@ -10,7 +10,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from contextlib import closing
 from dataclasses import dataclass
 from functools import cached_property
-from typing import Any, ClassVar, Self
+from typing import Any, ClassVar
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
@@ -22,6 +22,7 @@ from ..edits import indices
 from ..generators import Capture, Codes, Generator
 from ..samples import Sampling
 from .areas import Bench, Int64, Progress, Put, Side, concept_index, concepts_of, digest, plain, rows_of
+from .result import Measured
 
 Float64 = NDArray[np.float64]
 
@@ -29,7 +30,7 @@ KEPT = 8  # parts of a batch that are kept for the next units: they could be any
 
 
 @dataclass(frozen=True, eq=False)
-class Sweep:
+class Sweep(Measured):
     """The change of every concept's area by each of k units, over N images. C concepts, 0 is "unlabelled".
 
     Attributes:
@@ -43,6 +44,17 @@ class Sweep:
     """
 
     kind: ClassVar[str] = "sweep"
+    ARRAYS: ClassVar[tuple[str, ...]] = (
+        "seeds",
+        "units",
+        "values",
+        "shown",
+        "before",
+        "before_square",
+        "after",
+        "square",
+        "product",
+    )
 
     facts: Mapping[str, Any]
     seeds: Int64
@@ -138,22 +150,6 @@ class Sweep:
         if not self.before[index] and not self.after[:, index].any():
             raise GanatomyError(f"none of the {len(self.seeds)} images shows {self.concepts[index].name!r}")
         return index
-
-    def header(self) -> dict[str, Any]:
-        """Return what determined the result: JSON."""
-        return dict(self.facts)
-
-    def arrays(self) -> dict[str, np.ndarray]:
-        """Return the numbers that were measured."""
-        return {name: getattr(self, name) for name in ARRAYS}
-
-    @classmethod
-    def from_stored(cls, header: Mapping[str, Any], arrays: Mapping[str, np.ndarray]) -> Self:
-        """Return the result of what :meth:`header` and :meth:`arrays` returned."""
-        return cls(header, **{name: arrays[name] for name in ARRAYS})
-
-
-ARRAYS = ("seeds", "units", "values", "shown", "before", "before_square", "after", "square", "product")
 
 
 def sweep(

@@ -11,6 +11,7 @@ from numpy.typing import NDArray
 
 from segmodels import GanatomyError, Segmenter
 
+from ..effects.areas import pixels_of
 from .extractors import Extractor
 from .gaussians import Float64, frechet_of, segmentation_distance
 from .imagesets import ImageSet
@@ -87,8 +88,8 @@ def look(
         if (found := extractor.posteriors(some)) is not None:
             posteriors.append(found)
         if segmenter is not None:
-            labels = segmenter(some).cpu().numpy()
-            areas.append(np.stack([_areas(sample, len(segmenter.concepts)) for sample in labels]))
+            labels = segmenter(some)
+            areas.append(pixels_of(labels, len(segmenter.concepts)) / labels[0, 0].numel())
         done += len(some)
         if progress is not None:
             progress(done, len(images))
@@ -202,11 +203,3 @@ def times_of(draws: Sequence[NDArray[Any]] | NDArray[Any]) -> NDArray[np.int64]:
 
 def _again(x: Float64, state: np.random.RandomState) -> NDArray[np.int64]:
     return state.randint(0, len(x), len(x))
-
-
-def _areas(labels: NDArray[np.int16], concepts: int) -> Float64:
-    """Return shares [C] of labels [K, h, w]; concept 0 is what plane 0 leaves unlabelled."""
-    counted = np.bincount(labels[0].ravel(), minlength=concepts)
-    for plane in labels[1:]:
-        counted[1:] += np.bincount(plane.ravel(), minlength=concepts)[1:]
-    return counted / labels[0].size
