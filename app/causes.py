@@ -111,7 +111,7 @@ def layers_of(kind: str, header: dict) -> set[str]:
 def units_in(effect: Effect, layer: str) -> set[int]:
     """Return the units of a layer that a recipe names."""
     edits = effect.facts["recipe"]["edits"]
-    return {int(unit) for edit in edits if edit["layer"] == layer for unit in edit["units"]}
+    return {int(unit) for edit in edits if edit["layer"] == layer for unit in edit.get("units", ())}
 
 
 def _causes(sweep: Sweep, row: int) -> list[Cause]:

@@ -16,7 +16,7 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
-from dissect import Codes, FeatureEdit, Generator, Run, ablate
+from dissect import Codes, Edit, Generator, Run, ablate
 from dissect.generators import Capture
 from dissect.generators.codes import check_seeds
 from dissect.pictures import to_bytes
@@ -64,9 +64,9 @@ class Studio:
         self.run, self.generator = run, generator
         self._order = {layer.name: index for index, layer in enumerate(generator.layers)}
         self._captures: Kept[tuple[str, int], Capture] = Kept(CAPTURES_BYTES, _bytes_of)
-        self._images: Kept[tuple[int, tuple[FeatureEdit, ...]], Bytes] = Kept(IMAGES_BYTES, lambda image: image.nbytes)
+        self._images: Kept[tuple[int, tuple[Edit, ...]], Bytes] = Kept(IMAGES_BYTES, lambda image: image.nbytes)
 
-    def images(self, seeds: Sequence[int], edits: Sequence[FeatureEdit] = (), layer: str | None = None) -> Bytes:
+    def images(self, seeds: Sequence[int], edits: Sequence[Edit] = (), layer: str | None = None) -> Bytes:
         """Return images uint8 [N, R, R, 3] of seeds, drawn as those of the run were, with edits applied.
 
         Args:
@@ -87,7 +87,7 @@ class Studio:
 
         return np.stack([image(seed) for seed in check_seeds(seeds)])
 
-    def _drawn(self, seed: int, place: str, edits: tuple[FeatureEdit, ...]) -> NDArray[np.float32]:
+    def _drawn(self, seed: int, place: str, edits: tuple[Edit, ...]) -> NDArray[np.float32]:
         """Return float32 [3, R, R] of a seed; what comes before the layer ``place`` is not computed twice."""
         capture = self.capture(place, seed)
         images = self.generator.resume(capture, place, edits=edits) if edits else capture.images

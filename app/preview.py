@@ -11,7 +11,7 @@ import numpy as np
 from numpy.typing import NDArray
 from PIL import Image, ImageDraw, ImageFont
 
-from dissect import Codes, FeatureEdit, Generator
+from dissect import Codes, Edit, Generator
 from dissect.disk import replacing
 from dissect.pictures import to_bytes
 from segmodels import Segmenter
@@ -57,9 +57,7 @@ def sheet(generator: Generator, codes: Codes) -> Image.Image:
     return _grid(tiles)
 
 
-def before_and_after(
-    generator: Generator, codes: Codes, edited: Sequence[tuple[str, Sequence[FeatureEdit]]]
-) -> Image.Image:
+def before_and_after(generator: Generator, codes: Codes, edited: Sequence[tuple[str, Sequence[Edit]]]) -> Image.Image:
     """Draw each code's image, and below it the same one with every list of edits, each with its name."""
     font, margin = ImageFont.load_default(14), 110
     lines = [("as they are", ()), *edited]

@@ -8,7 +8,9 @@ Data flows one way::
 ==================  ====================================================================================
 ``generators/``     where images come from: the contract, the families, safe reading, the catalogue
 ``hooks``           capture and replace features
-``edits``           changes as values (``recipes``: several in order, as one file; ``constants``: what to put in)
+``edits``           changes of features as values (``constants``: what to put in)
+``weight_edits``    changes of weights as values
+``recipes``         edits in order, as one file
 ``plan``            how samples are cut into atoms, groups and halves
 ``samples``         seeds, explicit latents or pictures, in order
 ``resample``        features at the size where pixels are counted; the arithmetic
@@ -39,7 +41,7 @@ from pathlib import Path
 from segmodels import GanatomyError
 
 from . import artifacts, constants, metrics
-from .edits import FeatureEdit, ablate, insert, replace, scale
+from .edits import Edit, FeatureEdit, ablate, insert, replace, scale
 from .effects import (
     Ace,
     AceSettings,
@@ -64,6 +66,7 @@ from .merge import merge
 from .recipes import Recipe
 from .results import LayerResult, Run
 from .verify import verify
+from .weight_edits import WeightEdit
 
 
 def open(path: str | Path) -> Run:
@@ -72,9 +75,49 @@ def open(path: str | Path) -> Run:
 
 
 __all__ = [
-    "Ace", "AceSettings", "BakeError", "Band", "Codes", "Dose", "Effect", "Estimate", "Example", "FeatureEdit",
-    "GanatomyError", "Generator", "InsertionMap", "Job", "Layer", "LayerResult", "Leakage", "Recipe", "Run", "Sweep",
-    "ablate", "accept_licence", "ace", "artifacts", "constants", "convert", "dose", "effect", "entries", "estimate",
-    "export", "insert", "insertion_map", "leakage", "load", "merge", "metrics", "open", "replace", "run", "scale",
-    "sweep", "verify",
+    "Ace",
+    "AceSettings",
+    "BakeError",
+    "Band",
+    "Codes",
+    "Dose",
+    "Edit",
+    "Effect",
+    "Estimate",
+    "Example",
+    "FeatureEdit",
+    "GanatomyError",
+    "Generator",
+    "InsertionMap",
+    "Job",
+    "Layer",
+    "LayerResult",
+    "Leakage",
+    "Recipe",
+    "Run",
+    "Sweep",
+    "WeightEdit",
+    "ablate",
+    "accept_licence",
+    "ace",
+    "artifacts",
+    "constants",
+    "convert",
+    "dose",
+    "effect",
+    "entries",
+    "estimate",
+    "export",
+    "insert",
+    "insertion_map",
+    "leakage",
+    "load",
+    "merge",
+    "metrics",
+    "open",
+    "replace",
+    "run",
+    "scale",
+    "sweep",
+    "verify",
 ]  # fmt: skip

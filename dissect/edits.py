@@ -9,7 +9,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, TypeAlias
 
 import numpy as np
 import torch
@@ -18,6 +18,8 @@ from torch import Tensor
 from torch.nn import functional as F
 
 from segmodels import GanatomyError
+
+from .weight_edits import WeightEdit
 
 Floats = NDArray[np.float32]
 
@@ -142,6 +144,9 @@ class FeatureEdit:
         return values.reshape(*values.shape, *[1] * (features.ndim - 1 - values.ndim)).expand_as(
             features[:, : len(values)]
         )
+
+
+Edit: TypeAlias = FeatureEdit | WeightEdit
 
 
 def ablate(

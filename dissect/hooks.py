@@ -1,4 +1,4 @@
-"""Capture and replace features: the only place that puts hooks on modules, and it always removes them."""
+"""Capture and replace features, exchange weights: the only place that changes modules, and it always undoes it."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ import threading
 from collections import Counter, defaultdict
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import ExitStack, contextmanager
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from typing import Any
 from weakref import WeakKeyDictionary
 
@@ -133,6 +133,53 @@ def instrument(
         for module in by_module:
             stack.callback(module.register_forward_hook(hook).remove)
         yield kept
+
+
+@dataclass
+class Seen:
+    """What a module was called with, and what another one returned; None and empty until they have run."""
+
+    inputs: tuple[Any, ...] | None = None
+    named: dict[str, Any] = field(default_factory=dict)
+    output: Any = None
+
+
+@contextmanager
+def watched(called: nn.Module, returning: nn.Module | None = None) -> Iterator[Seen]:
+    """Watch the first call of a module, and the last output of another with every change that hooks made to it.
+
+    Enter it after :func:`instrument`, whose changes are then seen.
+    """
+    seen = Seen()
+
+    def before(_module: nn.Module, inputs: tuple[Any, ...], named: dict[str, Any]) -> None:
+        if seen.inputs is None:
+            seen.inputs, seen.named = inputs, named
+
+    def after(_module: nn.Module, _inputs: Any, output: Any) -> None:
+        seen.output = output
+
+    with ExitStack() as stack:
+        stack.callback(called.register_forward_pre_hook(before, with_kwargs=True).remove)
+        if returning is not None:
+            stack.callback(returning.register_forward_hook(after).remove)
+        yield seen
+
+
+@contextmanager
+def exchanged(root: nn.Module, weights: Mapping[str, Tensor]) -> Iterator[None]:
+    """Put other tensors in the place of parameters of ``root`` within the block; hooks go on as before.
+
+    Args:
+        weights: dotted name -> tensor of the same shape; gradients flow to it.
+    """
+    with ExitStack() as stack:
+        for name, tensor in weights.items():
+            owner, _, own = name.rpartition(".")
+            parameters = root.get_submodule(owner)._parameters
+            stack.callback(parameters.__setitem__, own, parameters[own])
+            parameters[own] = tensor  # type: ignore[assignment]  # which modules only read
+        yield
 
 
 @contextmanager

@@ -1,7 +1,7 @@
 """Recipes: edits in order, tied to the generator they were made for, saved as one file.
 
-A recipe is a safetensors file. Its header holds the edits as JSON; masks, values and strengths that differ between
-units are its tensors. Nothing in it is ever executed.
+A recipe is a safetensors file. Its header holds the edits as JSON; masks, values, strengths that differ between units
+and the factors of edits of weights are its tensors. Nothing in it is ever executed.
 """
 
 from __future__ import annotations
@@ -22,14 +22,15 @@ from segmodels import GanatomyError
 from segmodels.files import one_line
 
 from .disk import replacing
-from .edits import FeatureEdit, Floats, Source, as_mask
+from .edits import Edit, FeatureEdit, Floats, Source, as_mask
+from .weight_edits import WeightEdit
 
 if TYPE_CHECKING:
     from .generators import Generator
     from .generators.layers import Layer
 
-FORMAT, VERSION = "ganatomy.recipe", 1
-TENSOR = re.compile(r"\d+\.(strength|mask|values)")  # a bundle is a recipe's file with more in it
+FORMAT, VERSION = "ganatomy.recipe", 2  # 1: without edits of weights
+TENSOR = re.compile(r"\d+\.(strength|mask|values|left|right)")  # a bundle is a recipe's file with more in it
 
 
 @dataclass(frozen=True)
@@ -45,7 +46,7 @@ class Maker:
 
 
 @dataclass(frozen=True, init=False)
-class Recipe(Sequence[FeatureEdit]):
+class Recipe(Sequence[Edit]):
     """Edits that are done in order. Equal recipes do the same; a recipe can be a key.
 
     Args:
@@ -57,11 +58,11 @@ class Recipe(Sequence[FeatureEdit]):
         maker: which generator they are for, or None.
     """
 
-    edits: tuple[FeatureEdit, ...]
+    edits: tuple[Edit, ...]
     maker: Maker | None
 
-    def __init__(self, edits: Iterable[FeatureEdit] | FeatureEdit, generator: Generator | None = None) -> None:
-        chosen = (edits,) if isinstance(edits, FeatureEdit) else tuple(edits)
+    def __init__(self, edits: Iterable[Edit] | Edit, generator: Generator | None = None) -> None:
+        chosen = (edits,) if isinstance(edits, Edit) else tuple(edits)
         maker = edits.maker if isinstance(edits, Recipe) else None
         if generator is not None:
             if isinstance(edits, Recipe):
@@ -75,17 +76,17 @@ class Recipe(Sequence[FeatureEdit]):
         return len(self.edits)
 
     @overload
-    def __getitem__(self, index: int) -> FeatureEdit: ...
+    def __getitem__(self, index: int) -> Edit: ...
     @overload
-    def __getitem__(self, index: slice) -> Sequence[FeatureEdit]: ...
-    def __getitem__(self, index: int | slice) -> FeatureEdit | Sequence[FeatureEdit]:
+    def __getitem__(self, index: slice) -> Sequence[Edit]: ...
+    def __getitem__(self, index: int | slice) -> Edit | Sequence[Edit]:
         """Return an edit; a slice is a recipe for the same generator."""
         return self._with(self.edits[index]) if isinstance(index, slice) else self.edits[index]
 
-    def __iter__(self) -> Iterator[FeatureEdit]:
+    def __iter__(self) -> Iterator[Edit]:
         return iter(self.edits)
 
-    def __add__(self, other: Iterable[FeatureEdit] | FeatureEdit) -> Recipe:
+    def __add__(self, other: Iterable[Edit] | Edit) -> Recipe:
         """Return the recipe that does ``other`` after this; GanatomyError if they are for two generators."""
         theirs = Recipe(other)
         if self.maker and theirs.maker and self.maker != theirs.maker:
@@ -117,7 +118,8 @@ class Recipe(Sequence[FeatureEdit]):
     def id(self) -> str:
         """16 hex digits over all that the recipe does."""
         header, tensors = self.contents()
-        digest = hashlib.sha256(json.dumps(header["edits"], sort_keys=True).encode())
+        told = [{key: value for key, value in entry.items() if key != "provenance"} for entry in header["edits"]]
+        digest = hashlib.sha256(json.dumps(told, sort_keys=True).encode())
         for key, array in sorted(tensors.items()):
             digest.update(f"{key}{list(array.shape)}".encode() + array.tobytes())
         return digest.hexdigest()[:16]
@@ -147,7 +149,7 @@ class Recipe(Sequence[FeatureEdit]):
         object.__setattr__(recipe, "maker", maker)
         return recipe
 
-    def _with(self, edits: tuple[FeatureEdit, ...]) -> Recipe:
+    def _with(self, edits: tuple[Edit, ...]) -> Recipe:
         made = Recipe(edits)
         object.__setattr__(made, "maker", self.maker)
         return made
@@ -157,6 +159,10 @@ class Recipe(Sequence[FeatureEdit]):
         entries: list[dict[str, Any]] = []
         tensors: dict[str, np.ndarray] = {}
         for index, edit in enumerate(self.edits):
+            if isinstance(edit, WeightEdit):
+                entries.append(edit.described())
+                tensors |= {f"{index}.left": edit.left, f"{index}.right": edit.right}
+                continue
             entry: dict[str, Any] = {"layer": edit.layer, "units": list(edit.units)}
             if isinstance(edit.strength, tuple):
                 tensors[f"{index}.strength"] = np.array(edit.strength, np.float64)
@@ -170,7 +176,8 @@ class Recipe(Sequence[FeatureEdit]):
                 tensors[f"{index}.values"] = edit.values
             entries.append(entry)
         maker = None if self.maker is None else vars(self.maker)
-        return {"format": FORMAT, "version": VERSION, "generator": maker, "edits": entries}, tensors
+        version = VERSION if any(isinstance(edit, WeightEdit) for edit in self.edits) else 1
+        return {"format": FORMAT, "version": version, "generator": maker, "edits": entries}, tensors
 
 
 def names_of(layers: Sequence[Layer]) -> str:
@@ -201,7 +208,12 @@ def checked(header: object, file: str) -> dict[str, Any]:
     return header
 
 
-def _edit(entry: dict[str, Any], index: int, tensors: dict[str, np.ndarray]) -> FeatureEdit:
+def _edit(entry: dict[str, Any], index: int, tensors: dict[str, np.ndarray]) -> Edit:
+    if "weight" in entry:
+        return WeightEdit(
+            str(entry["layer"]), str(entry["weight"]), tensors[f"{index}.left"], tensors[f"{index}.right"],
+            bool(entry["transposed"]), float(entry["strength"]), dict(entry.get("provenance") or {}),
+        )  # fmt: skip
     units = tuple(int(unit) for unit in entry["units"])
     per_unit = tensors.get(f"{index}.strength")
     strength = float(entry["strength"]) if per_unit is None else tuple(per_unit.tolist())

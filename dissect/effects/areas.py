@@ -24,7 +24,7 @@ from segmodels.errors import unknown_name
 from segmodels.masks import Masks
 
 from ..ahead import ahead
-from ..edits import FeatureEdit, Source
+from ..edits import Edit, Source
 from ..exactness import division, reproducibly
 from ..generators import Capture, Codes, Generator
 from ..generators.others import others
@@ -32,6 +32,7 @@ from ..job import CPU_BATCH, GPU_BATCH
 from ..manifest import versions
 from ..recipes import Recipe
 from ..samples import Samples, Sampling
+from ..weight_edits import WeightEdit
 
 Int64 = NDArray[np.int64]
 Item = TypeVar("Item")
@@ -178,7 +179,7 @@ def concepts_of(header: Mapping[str, Any]) -> tuple[Concept, ...]:
     return tuple(Concept(str(name), str(category), int(plane)) for name, category, plane in header["concepts"])
 
 
-def check_recipe(generator: Generator, recipe: Sequence[FeatureEdit] | FeatureEdit) -> tuple[FeatureEdit, ...]:
+def check_recipe(generator: Generator, recipe: Sequence[Edit] | Edit) -> tuple[Edit, ...]:
     """Return a recipe's edits under the generator's own layer names; GanatomyError if there are none that fit."""
     edits = generator.check_edits(recipe)
     if not edits:
@@ -186,16 +187,19 @@ def check_recipe(generator: Generator, recipe: Sequence[FeatureEdit] | FeatureEd
     return edits
 
 
-def first_layer(generator: Generator, edits: Sequence[FeatureEdit]) -> str:
+def first_layer(generator: Generator, edits: Sequence[Edit]) -> str:
     """Return the earliest layer that any of some edits acts on."""
     order = {layer.name: index for index, layer in enumerate(generator.layers)}
     return min((edit.layer for edit in edits), key=lambda name: order[name])
 
 
-def described_recipe(edits: Sequence[FeatureEdit]) -> dict[str, Any]:
+def described_recipe(edits: Sequence[Edit]) -> dict[str, Any]:
     """Return what a recipe does, as JSON: its id, and of each edit where it acts and what it puts in."""
     listed = []
     for edit in edits:
+        if isinstance(edit, WeightEdit):
+            listed.append(edit.described())
+            continue
         put: Any = "zero"
         if isinstance(edit.values, Source):
             put = "another image" if edit.values.seed is None else f"seed {edit.values.seed}"

@@ -11,15 +11,15 @@ from numpy.typing import ArrayLike, NDArray
 
 from segmodels import GanatomyError
 
-from ..edits import FeatureEdit
+from ..edits import Edit, FeatureEdit
 from ..generators import Generator
 
 Constants = Mapping[str, ArrayLike]
 
 
 def control_edits(
-    generator: Generator, edits: Sequence[FeatureEdit], count: int, constants: Constants | None = None
-) -> list[tuple[FeatureEdit, ...]]:
+    generator: Generator, edits: Sequence[Edit], count: int, constants: Constants | None = None
+) -> list[tuple[Edit, ...]]:
     """Return ``count`` sets of edits that do to random other units what ``edits`` do to theirs.
 
     A unit that several edits of a layer name has one stand-in. Strengths and masks stay; given values come from
@@ -35,7 +35,13 @@ def control_edits(
         GanatomyError: if a layer has not as many other units, or a constant is not one for each unit.
     """
     named: dict[str, set[int]] = {}
-    for edit in edits:
+    features = [edit for edit in edits if isinstance(edit, FeatureEdit)]
+    if count and len(features) < len(edits):
+        raise GanatomyError(
+            "the control is the same edit of other units; an edit of weights has none: ask for none (controls=0, "
+            "--controls 0), or see what it does with `rewrite evaluate`"
+        )
+    for edit in features:
         named.setdefault(edit.layer, set()).update(edit.units)
     values = _checked(generator, constants or {})
     others = {}
@@ -47,14 +53,14 @@ def control_edits(
                 f"layer {layer!r} has {len(others[layer])} units beside the {len(units)} that are edited, too few for "
                 f"a control; ask for none (controls=0, --controls 0)"
             )
-    sets = []
+    sets: list[tuple[Edit, ...]] = []
     for index in range(count):
         state = np.random.RandomState([index, 7])  # 7: no other draw begins alike
         stand_in = {
             layer: dict(zip(sorted(units), state.choice(others[layer], len(units), replace=False), strict=True))
             for layer, units in named.items()
         }
-        sets.append(tuple(_moved(edit, stand_in[edit.layer], values.get(edit.layer)) for edit in edits))
+        sets.append(tuple(_moved(edit, stand_in[edit.layer], values.get(edit.layer)) for edit in features))
     return sets
 
 

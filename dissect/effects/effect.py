@@ -13,7 +13,7 @@ from numpy.typing import NDArray
 
 from segmodels import Concept, GanatomyError, Segmenter
 
-from ..edits import FeatureEdit
+from ..edits import Edit, FeatureEdit
 from ..generators import Codes, Generator
 from ..recipes import Recipe
 from ..samples import Sampling
@@ -173,7 +173,7 @@ class Effect(Measured):
 def effect(
     generator: Generator,
     segmenter: Segmenter,
-    recipe: Sequence[FeatureEdit] | FeatureEdit,
+    recipe: Sequence[Edit] | Edit,
     seeds: Sequence[int] | Codes,
     *,
     concept: str | int | None = None,
@@ -219,14 +219,14 @@ def effect(
         )
     facts = bench.described() | {
         "aim": aim, "recipe": described_recipe(edits),
-        "controls": [[[edit.layer, list(edit.units)] for edit in one] for one in control],
+        "controls": [[[e.layer, list(e.units)] for e in one if isinstance(e, FeatureEdit)] for one in control],
         "inputs": digest([Recipe(one).id for one in control]),
     }  # fmt: skip
     return Effect(facts, bench.samples.seeds.astype(np.int64), before, after, sums, squares)
 
 
 def _measured(
-    bench: Bench, variants: Sequence[tuple[FeatureEdit, ...]], progress: Progress | None
+    bench: Bench, variants: Sequence[tuple[Edit, ...]], progress: Progress | None
 ) -> tuple[Int64, Int64, Int64, Int64]:
     """Return areas before and after the first variant [N, C], and of the others the sums and squared changes."""
     shape = len(bench), len(bench.concepts)

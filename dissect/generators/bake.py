@@ -1,8 +1,9 @@
-"""Baking: edits of features as weights, where the network without the edits then draws exactly what they draw.
+"""Baking: edits as weights, where the network without the edits then draws exactly what they draw.
 
-Only zeros can be exact. A unit that a recipe sets to zero everywhere is zero, or is not seen, where the slices of
-weights that its family names are zero (``Family.zeroed_by``); everything else is refused. What was baked is compared
-with what was asked for before anybody gets it.
+Edits of weights are weights as they stand. Of edits of features only zeros can be exact: a unit that a recipe sets to
+zero everywhere is zero, or is not seen, where the slices of weights that its family names are zero
+(``Family.zeroed_by``); everything else is refused. What was baked is compared with what was asked for before anybody
+gets it.
 """
 
 from __future__ import annotations
@@ -17,7 +18,8 @@ from torch import Tensor
 from segmodels import GanatomyError
 from segmodels.files import shown
 
-from ..edits import FeatureEdit, Source
+from ..edits import Edit, FeatureEdit, Source
+from ..weight_edits import WeightEdit, changed_weights
 from . import catalog
 from .base import Generator
 from .family import Slices
@@ -37,11 +39,11 @@ class BakeError(GanatomyError):
     """The edits are no weights of this generator; a bundle holds any edits."""
 
 
-def bake(generator: Generator, edits: Sequence[FeatureEdit] | FeatureEdit) -> dict[str, Tensor]:
+def bake(generator: Generator, edits: Sequence[Edit] | Edit) -> dict[str, Tensor]:
     """Return weights with which the generator, unedited, draws what it draws with ``edits``.
 
     Args:
-        edits: of strength 1 (for some units 0), everywhere, to zero.
+        edits: of weights; of features those of strength 1 (for some units 0), everywhere, to zero.
 
     Returns:
         Canonical name -> tensor on the CPU, of those that change.
@@ -53,9 +55,12 @@ def bake(generator: Generator, edits: Sequence[FeatureEdit] | FeatureEdit) -> di
     names = {module: name for name, module in generator.module.named_modules()}
     family = next((known for known in catalog.FAMILIES if known.name == generator.family), None)
     before = generator.module.state_dict()
-    baked: dict[str, Tensor] = {}
-    for edit in generator.check_edits(edits):
-        if edit.idle:
+    chosen = generator.check_edits(edits)
+    # What is zero stays so, whatever is added to other weights; so edits of weights come first.
+    rewritten = changed_weights(before, [edit for edit in chosen if isinstance(edit, WeightEdit)])
+    baked = {name: tensor.cpu() for name, tensor in rewritten.items()}
+    for edit in chosen:
+        if edit.idle or isinstance(edit, WeightEdit):
             continue
         reason = _not_zeroing(edit)
         slices: Slices | str = "it is not known which weights make its units"
@@ -105,7 +110,7 @@ class Comparison:
 def compare(
     baked: Generator,
     generator: Generator,
-    edits: Sequence[FeatureEdit] | FeatureEdit,
+    edits: Sequence[Edit] | Edit,
     seeds: Sequence[int] = range(SEEDS),
     progress: Progress | None = None,
 ) -> Comparison:
@@ -129,7 +134,7 @@ def compare(
 def check_baked(
     written: Generator,
     generator: Generator,
-    edits: Sequence[FeatureEdit] | FeatureEdit,
+    edits: Sequence[Edit] | Edit,
     weights: Mapping[str, Tensor],
     progress: Progress | None = None,
 ) -> Comparison:

@@ -18,10 +18,11 @@ from torch import Tensor, nn
 from segmodels import GanatomyError
 from segmodels.errors import unknown_name
 
-from ..edits import FeatureEdit
+from ..edits import Edit
 from ..exactness import whole_float32
-from ..hooks import Site, instrument, lock_of
+from ..hooks import Site, exchanged, instrument, lock_of
 from ..recipes import Recipe
+from ..weight_edits import WeightEdit, changed_weights
 from .codes import Codes
 from .layers import KINDS, Capture, Layer, State
 from .others import changes_of
@@ -30,6 +31,8 @@ from .sampling import Sampler
 
 if TYPE_CHECKING:
     from .family import Fact, Origin
+
+CHANGED = 4  # sets of changed weights that are kept
 
 
 class Generator(Sampler):
@@ -42,6 +45,7 @@ class Generator(Sampler):
 
     origin: Origin | None = None  # the file it came from
     facts: tuple[Fact, ...] = ()  # what is known and what is guessed about it
+    chained = False  # whether each stage is one module that takes what the one before it returned
     works_in_place = False  # whether a later module may overwrite what an earlier one returned
     recipe: Recipe = Recipe(())  # what is done in every pass, before anything else: of a bundle
     original: Generator | None = None  # the generator that a bundle was made of
@@ -113,18 +117,16 @@ class Generator(Sampler):
 
     # -- passes --------------------------------------------------------------------------------------------
 
-    def __call__(self, codes: Codes, edits: Sequence[FeatureEdit] | FeatureEdit = ()) -> Tensor:
+    def __call__(self, codes: Codes, edits: Sequence[Edit] | Edit = ()) -> Tensor:
         """Return images float32 [N, 3, R, R] in [-1, 1] (not clamped), with ``edits`` applied in order."""
         return self._run(codes, (), edits).images
 
-    def capture(
-        self, codes: Codes, layers: Sequence[str] | str, edits: Sequence[FeatureEdit] | FeatureEdit = ()
-    ) -> Capture:
+    def capture(self, codes: Codes, layers: Sequence[str] | str, edits: Sequence[Edit] | Edit = ()) -> Capture:
         """Return images and the features of ``layers`` from one forward pass."""
         return self._run(codes, (layers,) if isinstance(layers, str) else tuple(layers), edits)
 
     def features(
-        self, codes: Codes, layers: Sequence[str] | str, edits: Sequence[FeatureEdit] | FeatureEdit = ()
+        self, codes: Codes, layers: Sequence[str] | str, edits: Sequence[Edit] | Edit = ()
     ) -> dict[str, Tensor]:
         """Return the features of ``layers`` as :meth:`capture` does, without running what comes after them."""
         names = (layers,) if isinstance(layers, str) else tuple(layers)
@@ -132,13 +134,13 @@ class Generator(Sampler):
         return self.bare_features(codes, names, self.check_edits(edits), self.recipe)
 
     def bare_features(
-        self, codes: Codes, names: Sequence[str], edits: Sequence[FeatureEdit], always: Sequence[FeatureEdit]
+        self, codes: Codes, names: Sequence[str], edits: Sequence[Edit], always: Sequence[Edit]
     ) -> dict[str, Tensor]:
         """Return features as :meth:`features` does, with ``always`` in the place of the generator's own recipe."""
         wanted = {name: self.layer(name) for name in names}
         first, changes = changes_of(self, always, codes), changes_of(self, edits, codes, always)
         kept = tuple(place.name for place in wanted.values())
-        with self._passing():
+        with self._passing(), self.changed((*always, *edits)):
             state = self.begin(codes)
             with instrument(self._sites, kept, changes, self.works_in_place, first) as found:
                 for stage in self.stages[: 1 + max((place.stage for place in wanted.values()), default=-1)]:
@@ -151,13 +153,31 @@ class Generator(Sampler):
             torch.get_num_threads()  # else a new thread's first matrix product ignores set_num_threads, and rounds anew
             yield
 
-    def _run(self, codes: Codes, names: tuple[str, ...], edits: Sequence[FeatureEdit] | FeatureEdit) -> Capture:
+    @contextmanager
+    def changed(self, edits: Sequence[Edit]) -> Iterator[None]:
+        """Put the weights that edits change in their place within the block; the pass that runs there holds the lock.
+
+        The last few sets of changed weights are kept: batches of one experiment come one after the other.
+        """
+        chosen = tuple(edit for edit in edits if isinstance(edit, WeightEdit) and not edit.idle)
+        known: dict[tuple[WeightEdit, ...], dict[str, Tensor]] = vars(self).setdefault("_changed", {})
+        weights = known.pop(chosen, None) if chosen else {}
+        if weights is None:
+            weights = changed_weights(dict(self.module.named_parameters()), list(chosen))
+        if chosen:
+            known[chosen] = weights
+            for old in list(known)[:-CHANGED]:
+                del known[old]
+        with exchanged(self.module, weights):
+            yield
+
+    def _run(self, codes: Codes, names: tuple[str, ...], edits: Sequence[Edit] | Edit) -> Capture:
         self._check_codes(codes)
         wanted = {self.layer(name).name: self.layer(name) for name in names}
         edits = self.check_edits(edits)
         first, changes = changes_of(self, self.recipe, codes), changes_of(self, edits, codes, self.recipe)
         restarts: dict[str, tuple[int, State]] = {}
-        with self._passing():
+        with self._passing(), self.changed((*self.recipe, *edits)):
             state = self.begin(codes)
             with instrument(self._sites, tuple(wanted), changes, self.works_in_place, first) as features:
                 for index, stage in enumerate(self.stages):
@@ -181,7 +201,7 @@ class Generator(Sampler):
         capture: Capture,
         layer: str,
         features: Tensor | np.ndarray | None = None,
-        edits: Sequence[FeatureEdit] | FeatureEdit = (),
+        edits: Sequence[Edit] | Edit = (),
         gradient: bool = False,
     ) -> Tensor:
         """Run the rest of a captured pass from ``layer`` on.
@@ -190,7 +210,7 @@ class Generator(Sampler):
 
         Args:
             capture: what :meth:`capture` returned for this layer.
-            layer: where to restart.
+            layer: where to restart. An edit of the weights that make this very layer means that all is run again.
             features: [N, U, h, w] in place of the captured ones (which have a bundle's own recipe).
             edits: edits at this layer or later; earlier ones only if they were active in the capture.
             gradient: keep what it takes to differentiate the images by ``features``.
@@ -204,7 +224,10 @@ class Generator(Sampler):
         active = self.check_edits(edits)
         order = {known.name: index for index, known in enumerate(self.layers)}
         asked, layer = layer, place.name
-        early = [e for e in active if order[e.layer] < order[layer] and e not in capture.edits]
+        new = [e for e in active if e not in capture.edits]
+        if any(isinstance(e, WeightEdit) and e.layer == layer for e in new):
+            return self._run_again(capture, asked, features, active, gradient)
+        early = [e for e in new if order[e.layer] < order[layer]]
         if early:
             first = min(early, key=lambda e: order[e.layer]).layer
             raise GanatomyError(f"an edit acts at {first!r}, before {layer!r}; resume from {first!r} or earlier")
@@ -216,7 +239,9 @@ class Generator(Sampler):
         codes = state.codes
         ours = changes_of(self, self.recipe, codes)  # the captured features have it
         changes = changes_of(self, [e for e in active if order[e.layer] >= order[layer]], codes, self.recipe)
-        with self._passing(gradient):
+        weights = [e for e in capture.edits if order[e.layer] <= order[layer]]
+        weights += [e for e in active if order[e.layer] > order[layer]]
+        with self._passing(gradient), self.changed((*self.recipe, *weights)):
             if self.ends_stage(place):
                 for change in changes.pop(layer, []):
                     current = change(current)
@@ -232,6 +257,18 @@ class Generator(Sampler):
                     state = stage(state)
             return self.finish(state)
 
+    def _run_again(
+        self, capture: Capture, layer: str, features: object, edits: tuple[Edit, ...], gradient: bool
+    ) -> Tensor:
+        """Return what :meth:`resume` does where other weights make the layer itself: its captured features are void."""
+        if features is not None or gradient:
+            raise GanatomyError(f"features of {layer!r} were given, and an edit of the weights that make them")
+        order = {known.name: index for index, known in enumerate(self.layers)}
+        here = order[self.layer(layer).name]
+        held = [e for e in capture.edits if order[e.layer] < here + isinstance(e, WeightEdit)]
+        held += [e for e in edits if order[e.layer] >= here and not (isinstance(e, WeightEdit) and e in held)]
+        return self._run(capture.restarts[layer][1].codes, (), held).images
+
     def layer(self, name: str) -> Layer:
         """Return the layer of that name; GanatomyError with the nearest names, or why it is no layer."""
         if name in self._not_layers:
@@ -245,7 +282,7 @@ class Generator(Sampler):
         """Names of the layers that are dissected when none are named."""
         return [layer.name for layer in self.layers if layer.default]
 
-    def check_edits(self, edits: Sequence[FeatureEdit] | FeatureEdit) -> tuple[FeatureEdit, ...]:
+    def check_edits(self, edits: Sequence[Edit] | Edit) -> tuple[Edit, ...]:
         """Return edits under this generator's own layer names.
 
         Raises:
@@ -253,11 +290,14 @@ class Generator(Sampler):
         """
         if isinstance(edits, Recipe):
             edits.check(self)
-        chosen = (edits,) if isinstance(edits, FeatureEdit) else tuple(edits)
+        chosen = (edits,) if isinstance(edits, Edit) else tuple(edits)
         chosen = tuple(replace(edit, layer=self.layer(edit.layer).name) for edit in chosen)
         for edit in chosen:
             layer = self.layer(edit.layer)
-            edit.check(layer.channels, (layer.height, layer.width))
+            if isinstance(edit, WeightEdit):
+                edit.check(dict(self.module.named_parameters()).get(edit.weight))
+            else:
+                edit.check(layer.channels, (layer.height, layer.width))
         return chosen
 
     def _check_codes(self, codes: Codes) -> None:

@@ -26,11 +26,14 @@ from segmodels.files import one_line, shown
 
 from .. import recipes
 from ..disk import replacing
+from ..edits import Edit
 from ..recipes import Recipe
+from ..weight_edits import WeightEdit
 from . import catalog
 from .base import Generator
 from .checkpoint import Checkpoint, StoredNetwork
 from .family import Fact, open_checkpoint, parsed
+from .replicas import OWN
 
 FORMAT, VERSION = "ganatomy.bundle", 1
 SUFFIX = ".bundle"
@@ -67,12 +70,17 @@ def applied(original: Generator, recipe: Recipe, name: str) -> Generator:
     Its layers' features are those after the recipe. Its fingerprint is of the original's and the recipe's id.
     """
     made = copy.copy(original)
-    vars(made).pop("_replicas", None)
+    for own in OWN:
+        vars(made).pop(own, None)
     made.name, made.recipe, made.original = name, recipe, original
     vars(made)["fingerprint"] = fingerprint_of(original.fingerprint, recipe)
-    edits = "; ".join(f"{edit.layer}: {len(edit.units)} units" for edit in recipe)
+    edits = "; ".join(f"{edit.layer}: {_what(edit)}" for edit in recipe)
     made.facts = (*original.facts, Fact("original", original.name, "file"), Fact("edits", edits, "file"))
     return made
+
+
+def _what(edit: Edit) -> str:
+    return f"weights, rank {edit.rank}" if isinstance(edit, WeightEdit) else f"{len(edit.units)} units"
 
 
 def fingerprint_of(original: str, recipe: Recipe) -> str:

@@ -14,7 +14,7 @@ from torch import Tensor
 from segmodels import GanatomyError
 from segmodels.files import one_line, shown
 
-from ..edits import FeatureEdit, Source
+from ..edits import Edit, FeatureEdit, Source
 from ..recipes import Recipe
 from . import bundles, catalog, checkpoint
 from .bake import Progress, bake, check_baked
@@ -31,7 +31,7 @@ KINDS = {".safetensors": ("safetensors",), ".pth": TORCH, ".pt": TORCH, ".pkl": 
 def export(
     generator: Generator,
     path: str | Path,
-    edits: Sequence[FeatureEdit] | FeatureEdit = (),
+    edits: Sequence[Edit] | Edit = (),
     *,
     weights: Mapping[str, Tensor] | None = None,
     overwrite: bool = False,
@@ -65,7 +65,7 @@ def export(
     if with_weights and not bundle:
         raise GanatomyError("with_weights is for bundles; a checkpoint has its weights (bundle=True, --bundle)")
     if generator.original is not None:
-        if any(isinstance(edit.values, Source) for edit in edits):
+        if any(isinstance(edit, FeatureEdit) and isinstance(edit.values, Source) for edit in edits):
             raise GanatomyError("edits on a bundle that take other images' features cannot be exported")
         generator, edits = generator.original, (*generator.recipe, *edits)
     out = target_of(path, generator.origin, overwrite)

@@ -6,7 +6,7 @@ from dataclasses import dataclass
 
 from torch import Tensor
 
-from ..edits import FeatureEdit
+from ..edits import Edit
 from .codes import Codes
 
 KINDS = ("conv", "norm", "activation", "block", "style")
@@ -56,7 +56,7 @@ class Capture:
 
     images: Tensor
     features: dict[str, Tensor]
-    edits: tuple[FeatureEdit, ...]
+    edits: tuple[Edit, ...]
     restarts: dict[str, tuple[int, State]]
 
 

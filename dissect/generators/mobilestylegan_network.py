@@ -14,6 +14,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
+from .convolutions import Reading
 from .stylebased import pixel_norm
 
 SUBBANDS = 4  # of a Haar transform: low, and the three high ones
@@ -170,6 +171,7 @@ class StyledConv(nn.Module):
 
     noise_const: Tensor
     style_inv: Tensor
+    style = "modulation"
 
     def __init__(self, config: Config, inputs: int, outputs: int, size: int, depthwise: bool) -> None:
         super().__init__()
@@ -203,6 +205,15 @@ class StyledConv(nn.Module):
         if not self.folded:
             return noise * self.noise_strength
         return noise if stored else noise * self.noise_const.square().mean().sqrt()
+
+    def reading(self) -> Reading:
+        """Return how the full or the pointwise convolution reads its input; its demodulation comes after it."""
+        return Reading("weight_permute") if self.depthwise else Reading("weight", padding=(1, 1))
+
+    def keyed(self, x: Tensor, style: Tensor) -> Tensor:
+        """Return what enters the full or the pointwise convolution."""
+        x = x * (style * self.scale)
+        return F.conv2d(x, self.weight_dw, padding=1, groups=len(self.weight_dw)) if self.depthwise else x
 
     def forward(self, x: Tensor, w: Tensor, noise: Tensor | None) -> Tensor:
         """Return [N, outputs, h, w] of x [N, inputs, h, w], w [N, w_dim] and scaled noise [h, w] or [N, 1, h, w]."""
@@ -241,11 +252,21 @@ class Upsampler(nn.Module):
 class ToImage(nn.Module):
     """Modulated 1x1 convolution without demodulation, bias: the Haar transform of an image."""
 
+    style = "modulation"
+
     def __init__(self, config: Config, inputs: int) -> None:
         super().__init__()
         self.weight = nn.Parameter(torch.empty(SUBBANDS * COLORS, inputs, 1, 1))
         self.bias = nn.Parameter(torch.empty(SUBBANDS * COLORS))
         self.modulation = Style(config.w_dim, inputs)
+
+    def reading(self) -> Reading:
+        """Return how the convolution reads its input."""
+        return Reading("weight")
+
+    def keyed(self, x: Tensor, style: Tensor) -> Tensor:
+        """Return what enters the convolution."""
+        return x * (style / math.sqrt(self.weight.shape[1]))
 
     def forward(self, x: Tensor, w: Tensor) -> Tensor:
         """Return [N, 12, h, w]."""

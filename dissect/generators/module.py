@@ -146,6 +146,11 @@ class ModuleGenerator(Generator):
         last = len(self._links) - 1
         return [run(link, index == 0, index == last) for index, link in enumerate(self._links)]
 
+    @property
+    def chained(self) -> bool:  # type: ignore[override]
+        """Whether it is a plain ``nn.Sequential``."""
+        return bool(self._links)
+
     def begin(self, codes: Codes) -> State:
         """Nothing has been computed before the only stage."""
         if codes.z is None:

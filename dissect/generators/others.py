@@ -9,8 +9,9 @@ from typing import TYPE_CHECKING
 
 from segmodels import GanatomyError
 
-from ..edits import FeatureEdit, Source
+from ..edits import Edit, Source
 from ..hooks import Change
+from ..weight_edits import WeightEdit
 from .codes import NO_NOISE, Codes
 
 if TYPE_CHECKING:
@@ -18,15 +19,17 @@ if TYPE_CHECKING:
 
 
 def changes_of(
-    generator: Generator, edits: Sequence[FeatureEdit], codes: Codes, always: Sequence[FeatureEdit] = ()
+    generator: Generator, edits: Sequence[Edit], codes: Codes, always: Sequence[Edit] = ()
 ) -> dict[str, list[Change]]:
-    """Return what to do at each layer; other images that edits take features from are generated now.
+    """Return what edits of features do at each layer; other images that they take features from are generated now.
 
     Args:
         always: the edits that those other images have.
     """
     changes: dict[str, list[Change]] = {}
     for edit in edits:
+        if isinstance(edit, WeightEdit):
+            continue
         change: Change = edit
         if isinstance(edit.values, Source):
             found = generator.bare_features(others(generator, codes, edit.values), [edit.layer], (), always)

@@ -12,6 +12,7 @@ if TYPE_CHECKING:
     from .base import Generator
 
 G = TypeVar("G", bound="Generator")
+OWN = ("_replicas", "_changed")  # what a replica does not take over
 
 
 def several(generator: G, known: list[G] | None, count: int) -> list[G] | None:
@@ -53,5 +54,5 @@ def made_again(generator: G, arguments: tuple[Any, ...], named: dict[str, Any]) 
         arguments, named = with_own_modules((arguments, named), memo)
         other = type(generator)(*arguments, **named)
     # What was set after this one was made.
-    vars(other).update({k: v for k, v in vars(generator).items() if k not in vars(other) and k != "_replicas"})
+    vars(other).update({k: v for k, v in vars(generator).items() if k not in vars(other) and k not in OWN})
     return other

@@ -40,6 +40,8 @@ class SequentialGenerator(Generator):
         Everything else as in :class:`Generator`.
     """
 
+    chained = True
+
     def __init__(
         self,
         chain: Sequence[tuple[str, nn.Module]],

@@ -12,6 +12,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
+from .convolutions import Reading
 from .stylebased import pixel_norm
 
 GAIN = math.sqrt(2)
@@ -139,6 +140,7 @@ class StyledConv(nn.Module):
     """Modulated and demodulated 3x3 convolution, upsampling or not, noise, bias, leaky ReLU, clamp."""
 
     noise_const: Tensor
+    style = "affine"
 
     def __init__(self, config: Config, inputs: int, outputs: int, size: int, up: bool) -> None:
         super().__init__()
@@ -151,12 +153,20 @@ class StyledConv(nn.Module):
             self.noise_strength = nn.Parameter(torch.empty(()))
             self.register_buffer("noise_const", torch.empty(size, size))
 
+    def reading(self) -> Reading:
+        """Return how the convolution reads its input; demodulation, filter, noise and bias come after it."""
+        return Reading("weight", upsampling=True, stride=(2, 2)) if self.up else Reading("weight", padding=(1, 1))
+
+    def keyed(self, x: Tensor, style: Tensor) -> Tensor:
+        """Return what enters the convolution."""
+        return x * style
+
     def forward(self, x: Tensor, w: Tensor, noise: Tensor | None, gain: float = 1.0) -> Tensor:
         """Return features [N, outputs, size, size] of x, w [N, w_dim] and noise [h, w] or [N, 1, h, w]."""
         styles = self.affine(w)
         # Equal to modulating the weights of every sample, at the price of one convolution instead of N.
         energy = self.weight.square().sum((2, 3)) @ styles[:, :, 0, 0].square().T
-        x = x * styles
+        x = self.keyed(x, styles)
         if self.up:
             x = F.conv_transpose2d(x, self.weight.transpose(0, 1), stride=2)
             x = filtered(F.pad(x, (1, 1, 1, 1)), 4.0)
@@ -165,12 +175,17 @@ class StyledConv(nn.Module):
         x.mul_(torch.rsqrt(energy + 1e-8).T[:, :, None, None])  # x is this layer's own from here on
         if noise is not None:
             x.add_(noise * self.noise_strength)
-        x = F.leaky_relu_(x.add_(self.bias[:, None, None]), 0.2).mul_(GAIN * gain)
+        x = F.leaky_relu_(x.add_(self.bias[:, None, None]), 0.2)
+        if x.requires_grad:  # its derivative needs what the leaky ReLU returned
+            return bounded(x * (GAIN * gain), None if self.clamp is None else self.clamp * gain)
+        x.mul_(GAIN * gain)
         return x if self.clamp is None else x.clamp_(-self.clamp * gain, self.clamp * gain)
 
 
 class ToImage(nn.Module):
     """Modulated 1x1 convolution without demodulation, bias, clamp."""
+
+    style = "affine"
 
     def __init__(self, config: Config, inputs: int) -> None:
         super().__init__()
@@ -179,10 +194,17 @@ class ToImage(nn.Module):
         self.affine = Style(config.w_dim, inputs)
         self.clamp = config.conv_clamp
 
+    def reading(self) -> Reading:
+        """Return how the convolution reads its input."""
+        return Reading("weight")
+
+    def keyed(self, x: Tensor, style: Tensor) -> Tensor:
+        """Return what enters the convolution."""
+        return x * (style / math.sqrt(self.weight.shape[1]))
+
     def forward(self, x: Tensor, w: Tensor) -> Tensor:
         """Return [N, colors, h, w]."""
-        styles = self.affine(w) / math.sqrt(self.weight.shape[1])
-        return bounded(F.conv2d(x * styles, self.weight, self.bias), self.clamp)
+        return bounded(F.conv2d(self.keyed(x, self.affine(w)), self.weight, self.bias), self.clamp)
 
 
 class Shortcut(nn.Module):

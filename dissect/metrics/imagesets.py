@@ -17,7 +17,7 @@ from torch import Tensor
 
 from segmodels import GanatomyError
 
-from ..edits import FeatureEdit
+from ..edits import Edit
 from ..generators import Generator
 from ..pictures import SUFFIXES, list_pictures, load_picture
 from ..samples import Sampling
@@ -56,7 +56,7 @@ class Drawn(ImageSet):
         self,
         generator: Generator,
         seeds: Sequence[int],
-        edits: Sequence[FeatureEdit] | FeatureEdit = (),
+        edits: Sequence[Edit] | Edit = (),
         sampling: Sampling | None = None,
     ) -> None:
         self.name = f"{generator.name}, {len(seeds)} seeds"
