@@ -127,14 +127,10 @@ class FeatureEdit:
         """Return a, to be broadcast with [N, k, h, w]."""
         strength = torch.tensor(self.strength, dtype=features.dtype, device=features.device)
         per_unit = strength.reshape(-1, *[1] * (features.ndim - 2)) if strength.ndim else strength
-        return per_unit if self.mask is None else per_unit * self._mask_at(self.mask, features)
-
-    def _mask_at(self, given: Floats, features: Tensor) -> Tensor:
-        mask = torch.tensor(given, dtype=features.dtype, device=features.device)[None, None]
-        height, width = features.shape[-2:]
-        if height <= mask.shape[-2] and width <= mask.shape[-1]:
-            return F.adaptive_avg_pool2d(mask, (height, width))
-        return F.interpolate(mask, (height, width), mode="bilinear", align_corners=False)
+        if self.mask is None:
+            return per_unit
+        mask = torch.tensor(self.mask, dtype=features.dtype, device=features.device)
+        return per_unit * mask_at(mask, features.shape[-2], features.shape[-1])
 
     def _put(self, features: Tensor) -> Tensor:
         """Return v, to be broadcast with [N, k, h, w]."""
@@ -263,6 +259,14 @@ def as_mask(mask: ArrayLike | Tensor | None) -> Floats | None:
         raise GanatomyError(f"expected a mask with values in [0, 1], got {where.min():g} to {where.max():g}")
     where.flags.writeable = False
     return where
+
+
+def mask_at(mask: Tensor, height: int, width: int) -> Tensor:
+    """Return a mask [H, W] at a layer's size, [height, width]: averaged by area, or bilinear where that is larger."""
+    given = mask[None, None]
+    if height <= mask.shape[-2] and width <= mask.shape[-1]:
+        return F.adaptive_avg_pool2d(given, (height, width))[0, 0]
+    return F.interpolate(given, (height, width), mode="bilinear", align_corners=False)[0, 0]
 
 
 def _floats(values: ArrayLike | Tensor, what: str, finite: bool = True) -> Floats:

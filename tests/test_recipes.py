@@ -134,7 +134,7 @@ def damaged(path, header=None, tensors=None):
         (lambda p: p.write_bytes(b"\x80\x04" + p.read_bytes()), "not a recipe, or is damaged"),
         (lambda p: save_file({"w": np.zeros(3)}, p), "a safetensors file, but no recipe"),
         (lambda p: save_file({"w": np.zeros(3)}, p, {"recipe": "nonsense"}), "not a recipe, or is damaged"),
-        (lambda p: damaged(p, lambda h: h.update(version=99)), "recipe version 99, this ganatomy reads 1"),
+        (lambda p: damaged(p, lambda h: h.update(version=99)), "recipe version 99, this ganatomy reads 2"),
         (lambda p: damaged(p, lambda h: h.update(edits=7)), "a damaged recipe"),
         (lambda p: damaged(p, lambda h: h["edits"][0].pop("layer")), "a damaged recipe"),
         (lambda p: damaged(p, lambda h: h["edits"][0].update(units=[2, 1])), "ascending order"),

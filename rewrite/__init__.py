@@ -1,0 +1,25 @@
+"""Change a rule of a generator, not an image: requests, and edits of weights that fulfil them.
+
+A layer is an associative memory, ``v = W k`` (survey, Eq. 9; Bau et al., ECCV 2020)::
+
+    request (copy, paste, context) -> goal (keys, and what their values are to become, at one layer)
+                                   -> solve (a low-rank change of W) -> an edit like any other
+
+==============  ======================================================================================
+``request``     what is wanted: seeds and masks, as JSON
+``patches``     a convolution as a matrix on the patches of its input
+``moments``     the second moment of the keys, summed over seeds
+``memory``      its factor: which direction of the input tells some keys from all others
+``goal``        a request at a layer: keys, targets
+``basis``       the span within which W may change
+``solve``       the closed form, and what all methods share
+``optimise``    goals behind a non-linearity
+==============  ======================================================================================
+"""
+
+from .memory import Memory
+from .moments import Moments, moments
+from .request import Region, Request
+from .solve import RewriteWarning, solve
+
+__all__ = ["Memory", "Moments", "Region", "Request", "RewriteWarning", "moments", "solve"]
