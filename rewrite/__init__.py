@@ -14,12 +14,24 @@ A layer is an associative memory, ``v = W k`` (survey, Eq. 9; Bau et al., ECCV 2
 ``basis``       the span within which W may change
 ``solve``       the closed form, and what all methods share
 ``optimise``    goals behind a non-linearity
+``evaluate``    what an edit does to images that its request has not seen (``trial``: making and counting them,
+                ``locality``: change elsewhere, ``controls``: random edits of its size)
+``sweep``       which layer, which rank
 ==============  ======================================================================================
 """
 
+from dissect.effects.stored import KINDS
+
+from .evaluate import Evaluation, evaluate
 from .memory import Memory
 from .moments import Moments, moments
 from .request import Region, Request
 from .solve import RewriteWarning, solve
+from .sweep import RewriteSweep, sweep
 
-__all__ = ["Memory", "Moments", "Region", "Request", "RewriteWarning", "moments", "solve"]
+KINDS.update({one.kind: one for one in (Evaluation, RewriteSweep)})  # so that they are kept beside a run like others
+
+__all__ = [
+    "Evaluation", "Memory", "Moments", "Region", "Request", "RewriteSweep", "RewriteWarning", "evaluate", "moments",
+    "solve", "sweep",
+]  # fmt: skip
