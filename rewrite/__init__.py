@@ -22,6 +22,7 @@ A layer is an associative memory, ``v = W k`` (survey, Eq. 9; Bau et al., ECCV 2
 
 from dissect.effects.stored import KINDS
 
+from .controls import CONTROLS
 from .evaluate import Evaluation, evaluate
 from .memory import Memory
 from .moments import Moments, moments
@@ -32,6 +33,6 @@ from .sweep import RewriteSweep, sweep
 KINDS.update({one.kind: one for one in (Evaluation, RewriteSweep)})  # so that they are kept beside a run like others
 
 __all__ = [
-    "Evaluation", "Memory", "Moments", "Region", "Request", "RewriteSweep", "RewriteWarning", "evaluate", "moments",
-    "solve", "sweep",
+    "CONTROLS", "Evaluation", "Memory", "Moments", "Region", "Request", "RewriteSweep", "RewriteWarning", "evaluate",
+    "moments", "solve", "sweep",
 ]  # fmt: skip

@@ -313,3 +313,14 @@ def mean(values: Float64) -> float:
     """Return the mean of what is known; NaN if nothing is."""
     known = values[~np.isnan(values)]
     return float(known.mean()) if len(known) else float("nan")
+
+
+def named_concepts(request: Request) -> tuple[str | None, str | None]:
+    """Return the source and the target that a request names itself, each None where it names none, or several.
+
+    The source is the concept of its context, or else of what is pasted into; the target what it copies, if another.
+    """
+    found = {region.concept for region in request.context or request.paste}
+    source = found.pop() if len(found) == 1 else None
+    copied = None if request.copy is None else request.copy.concept
+    return source, None if copied == source else copied
