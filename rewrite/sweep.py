@@ -31,6 +31,7 @@ from .trial import Aim, Counted, Int64, Trial, Variant, copied_value
 RANKS = (1, 2, 4, 8)
 LEAST_HEIGHT = 8  # of a layer by default: below it, a cell is too large a part of the image to be one thing
 WITHIN = 0.9  # of the largest effect: what comes as near to it may be chosen for changing less elsewhere
+SAME = 1e-3  # change outside that is as good as none: an eighth of one of the 256 grades of a pixel
 MOST_OUTSIDE = 0.1  # mean change outside that is allowed: a twentieth of a pixel's range is plainly seen
 
 
@@ -105,7 +106,7 @@ class RewriteSweep(Measured):
         return (
             f"of the candidates that change the rest of the image by at most {self.most_outside:g} (mean, of a range "
             f"of 2), those whose effect is at least {WITHIN:g} of the largest; of these the one that changes the rest "
-            f"least, and of equals the lowest rank"
+            f"least, or one of lower rank that changes it by at most {SAME:g} more"
         )
 
     def rows(self) -> list[dict[str, Any]]:
@@ -139,7 +140,8 @@ def recommended(effect: Float64, outside: Float64, ranks: Sequence[int], most: f
     if not len(allowed) or not effect[allowed].max() > 0:
         return None
     near = [int(v) for v in allowed if effect[v] >= WITHIN * effect[allowed].max()]
-    return min(near, key=lambda v: (harm[v], ranks[v], -effect[v]))
+    least = min(harm[v] for v in near)
+    return min((v for v in near if harm[v] <= least + SAME), key=lambda v: (ranks[v], harm[v], -effect[v]))
 
 
 def default_layers(generator: Generator) -> list[str]:

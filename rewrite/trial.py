@@ -143,9 +143,9 @@ class Trial:
                     progress(stop, len(bench))
         counted = _joined(batches, len(variants), self.extractor is not None)
         if not counted.source.any():
-            names = " and ".join(bench.concepts[c].name for c in self.aim.source)
+            names = "' and '".join(bench.concepts[c].name for c in self.aim.source)
             raise GanatomyError(
-                f"none of the {len(bench)} images shows {names!r} by {bench.segmenter.name} where the target is not "
+                f"none of the {len(bench)} images shows '{names}' by {bench.segmenter.name} where the target is not "
                 f"already; give other seeds, or more"
             )
         return counted

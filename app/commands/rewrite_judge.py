@@ -75,6 +75,7 @@ def evaluate(
     requests = requests_of(recipe)
     names = _concepts(requests, source, target)
     generator, kept = _opened(model, run, device, option, accept_licence)
+    generator.check_edits(recipe)
     sampling = requests[0].sampling if requests else Sampling()
     sampling = sampling if truncation is None else replace(sampling, truncation=truncation)
     sampling = sampling if class_ is None else replace(sampling, classes=class_)
