@@ -15,6 +15,7 @@ from segmodels import GanatomyError
 from segmodels.errors import unknown_name
 
 from ..generators import Codes, Generator
+from ..generators.codes import NO_NOISE
 from ..samples import Sampling
 
 EPSILON = 1e-4
@@ -103,7 +104,9 @@ def _ends(generator: Generator, seeds: Sequence[int], sampling: Sampling, offset
 
 def _between(generator: Generator, first: Codes, second: Codes, t: Tensor, space: str) -> Codes:
     """Return codes at ``t`` [N, 1] between two, with the noise of the first."""
-    noise = "const" if first.noise is None else first.noise.tolist()
+    noise: str | list[int] = "const" if first.noise is None else first.noise.tolist()
+    if first.noise is not None and bool((first.noise == NO_NOISE).all()):
+        noise = "none"
     if space == "w":
         if first.w is None or second.w is None:
             raise GanatomyError(f"{generator.name} ({generator.family}) has no intermediate latents; use space='z'")

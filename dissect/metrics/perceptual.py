@@ -163,7 +163,9 @@ class Lpips(Distance):
     def maps(self, a: Tensor, b: Tensor) -> list[Tensor]:
         """Return a map for each of the five depths."""
         if min(a.shape[2:]) < LEAST:
-            raise GanatomyError(f"{self.name}: expected images of at least {LEAST} pixels a side, got {a.shape[2:]}")
+            raise GanatomyError(
+                f"{self.name}: expected images of at least {LEAST} pixels a side, got {a.shape[2]} x {a.shape[3]}"
+            )
         pairs = zip(self._looks(a), self._looks(b), self._heads, strict=True)
         return [F.conv2d((unit(x) - unit(y)) ** 2, head)[:, 0] for x, y, head in pairs]
 
