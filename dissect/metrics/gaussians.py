@@ -190,6 +190,7 @@ def root(covariance: Float64) -> Float64:
 def triangular(covariance: Float64) -> Float64:
     """Return a root like :func:`root`'s, several times as quickly where the covariance has full rank."""
     try:
-        return np.linalg.cholesky(covariance)
+        lower = np.asarray(np.linalg.cholesky(covariance), np.float64)
     except np.linalg.LinAlgError:
         return root(covariance)
+    return lower
