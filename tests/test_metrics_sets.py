@@ -200,6 +200,11 @@ def test_inception_runs_on_the_right_weights(tmp_path, monkeypatch):
     logits = network.fc(network(as_bytes)[0]).detach().numpy() - bias  # Salimans et al. multiply by the weights alone
     np.testing.assert_allclose(features.posteriors(images), np.exp(logits) / np.exp(logits).sum(), rtol=1e-4)
     assert features.inception
+    generator, passes = dissect.load("planted:3"), []
+    with features._network.register_forward_hook(lambda *_args: passes.append(1)):
+        found = metrics.look(Drawn(generator, range(3)), features, batch=2)
+    assert len(passes) == 2  # one for each batch, for features and classes together
+    assert (found.features.shape, found.posteriors.shape) == ((3, 2048), (3, 1008))
 
 
 class Given(Extractor):

@@ -55,6 +55,10 @@ class Extractor(ABC):
         """Return the distribution over classes [N, K], or None if there is no classifier."""
         return None
 
+    def both(self, images: Tensor) -> tuple[Float64, Float64 | None]:
+        """Return features and posteriors."""
+        return self(images), self.posteriors(images)
+
 
 class Pixels(Extractor):
     """The picture itself, averaged down to 16 x 16: blind to detail, and needs no weights."""
@@ -114,17 +118,18 @@ class Inception(Extractor):
 
     def __call__(self, images: Tensor) -> Float64:
         """Return [N, 2048]."""
-        return self._run(images)[0].double().cpu().numpy()
+        return self.both(images)[0]
 
     def posteriors(self, images: Tensor) -> Float64:
         """Return [N, 1008]: without the last layer's bias, as the inception score has been computed from the start."""
-        return self._run(images)[1].double().softmax(1).cpu().numpy()
+        return self.both(images)[1]
 
     @torch.no_grad()
-    def _run(self, images: Tensor) -> tuple[Tensor, Tensor]:
+    def both(self, images: Tensor) -> tuple[Float64, Float64]:
+        """Return them of one pass through the network."""
         scaled = ((images.float().clamp(-1, 1) + 1) * 127.5).round().to(torch.uint8)  # it takes bytes
         features, logits = self._network(scaled.to(self._device))
-        return features, logits
+        return features.double().cpu().numpy(), logits.double().softmax(1).cpu().numpy()
 
 
 def load(name: str | None = None, device: str = "cpu") -> Extractor:

@@ -92,9 +92,10 @@ def look(
     """Extract what the metrics need, a batch of images at a time."""
     features, posteriors, areas, done = [], [], [], 0
     for some in images.batches(batch):
-        features.append(extractor(some))
-        if (found := extractor.posteriors(some)) is not None:
-            posteriors.append(found)
+        found, classes = extractor.both(some)
+        features.append(found)
+        if classes is not None:
+            posteriors.append(classes)
         if segmenter is not None:
             labels = segmenter(some)
             areas.append(pixels_of(labels, len(segmenter.concepts)) / labels[0, 0].numel())
