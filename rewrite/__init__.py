@@ -10,6 +10,7 @@ A layer is an associative memory, ``v = W k`` (survey, Eq. 9; Bau et al., ECCV 2
 ``patches``     a convolution as a matrix on the patches of its input
 ``moments``     the second moment of the keys, summed over seeds
 ``memory``      its factor: which direction of the input tells some keys from all others
+``stored``      the file that keeps memories
 ``goal``        a request at a layer: keys, targets
 ``basis``       the span within which W may change
 ``solve``       the closed form, and what all methods share
@@ -21,5 +22,6 @@ from .memory import Memory
 from .moments import Moments, moments
 from .request import Region, Request
 from .solve import RewriteWarning, solve
+from .stored import Memories, recall
 
-__all__ = ["Memory", "Moments", "Region", "Request", "RewriteWarning", "moments", "solve"]
+__all__ = ["Memories", "Memory", "Moments", "Region", "Request", "RewriteWarning", "moments", "recall", "solve"]
