@@ -46,7 +46,8 @@ def measures(made: Evaluation) -> Rows:
     add("mean change elsewhere", [_spread(row, "outside", "_low", "_high") for row in rows])
     add("SSIM elsewhere", [_number(row["ssim"], 4) for row in rows])
     perceptual = made.facts["perceptual"]
-    add(f"{perceptual[0] if perceptual else 'perceptual'} elsewhere", [_number(row["perceptual"]) for row in rows])
+    by = f" ({perceptual[0]})" if perceptual else ""
+    add(f"perceptual distance elsewhere{by}", [_number(row["perceptual"]) for row in rows])
     for name in (key.removesuffix("_floor") for key in rows[0] if key.endswith("_floor")):
         floor = f" (halves: {_number(rows[0][name + '_floor'])})"
         add(f"{name} distance{floor}", [_spread(row, name, "_low", "_high") for row in rows])

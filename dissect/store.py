@@ -1,7 +1,7 @@
 """The HDF5 files: the only module that writes them. Whole or not at all: temporary name, fsync, rename.
 
-Every file says what it is: a finished dissection, a plan, a part of a dissection, the block counts of one group, or
-effects.
+Every file says what it is: a finished dissection, a plan, a part of a dissection, the block counts of one group,
+effects, or a memory of keys.
 ``docs/architecture.md`` lists their datasets.
 """
 
@@ -23,10 +23,10 @@ from segmodels import GanatomyError
 from .disk import replacing
 
 DISSECTION, PLAN, PART, GROUP = "ganatomy.dissection", "ganatomy.plan", "ganatomy.part", "ganatomy.group"
-EFFECTS = "ganatomy.effects"
+EFFECTS, MEMORY = "ganatomy.effects", "ganatomy.memory"
 CALLED = {
     DISSECTION: "dissection", PLAN: "plan", PART: "part of a dissection", GROUP: "group of a dissection",
-    EFFECTS: "file of effects",
+    EFFECTS: "file of effects", MEMORY: "memory of keys",
 }  # fmt: skip
 VERSION = 1
 UNIT_AXIS = {  # which axis of a dataset counts units; chunks hold UNITS_PER_CHUNK of them

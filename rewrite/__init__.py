@@ -10,6 +10,7 @@ A layer is an associative memory, ``v = W k`` (survey, Eq. 9; Bau et al., ECCV 2
 ``patches``     a convolution as a matrix on the patches of its input
 ``moments``     the second moment of the keys, summed over seeds
 ``memory``      its factor: which direction of the input tells some keys from all others
+``stored``      the file that keeps memories
 ``goal``        a request at a layer: keys, targets
 ``basis``       the span within which W may change
 ``solve``       the closed form, and what all methods share
@@ -28,11 +29,12 @@ from .memory import Memory
 from .moments import Moments, moments
 from .request import Region, Request
 from .solve import RewriteWarning, solve
+from .stored import Memories, recall
 from .sweep import RewriteSweep, sweep
 
 KINDS.update({one.kind: one for one in (Evaluation, RewriteSweep)})  # so that they are kept beside a run like others
 
 __all__ = [
-    "CONTROLS", "Evaluation", "Memory", "Moments", "Region", "Request", "RewriteSweep", "RewriteWarning", "evaluate",
-    "moments", "solve", "sweep",
+    "CONTROLS", "Evaluation", "Memories", "Memory", "Moments", "Region", "Request", "RewriteSweep", "RewriteWarning",
+    "evaluate", "moments", "recall", "solve", "sweep",
 ]  # fmt: skip

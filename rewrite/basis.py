@@ -9,6 +9,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from dissect import GanatomyError
 from dissect.generators.convolutions import Convolution
 
 from .goal import Goal
@@ -35,11 +36,15 @@ class Basis:
         A direction of ``channel`` keys is one for every tap, and each tap has values of its own.
         """
         patches, memory = goals[0].patches, goals[0].memory
-        found = [
-            [memory.directions(goal.context[i], goal.counting[i], rank, direction, i) for goal in goals]
-            for i in range(len(memory.moments.count))
-        ]
-        rows = [np.concatenate(of_phase) for of_phase in found]
+        if not any(counting.any() for goal in goals for counting in goal.counting):
+            raise GanatomyError("the context covers no pixel at this layer")
+
+        def of_phase(index: int) -> Float64:
+            some = [(goal.context[index], goal.counting[index]) for goal in goals]
+            found = [memory.directions(*one, rank, direction, index) for one in some if one[0].shape[1]]
+            return np.concatenate([np.zeros((0, memory.moments.sizes[index])), *found])
+
+        rows = [of_phase(index) for index in range(len(memory.moments.count))]
         if memory.kind == "channel":
             rows = [at_each_tap(rows[0], len(phase.taps)) for phase in patches.phases]
         return cls(patches, tuple(rows))

@@ -20,7 +20,8 @@ from dissect.edits import Edit
 from dissect.exactness import reproducibly
 from dissect.generators.codes import check_seeds
 from dissect.generators.convolutions import Convolution
-from dissect.generators.segments import segment, without
+from dissect.generators.segments import keys_of as entering
+from dissect.generators.segments import without
 from dissect.samples import Sampling
 
 from .patches import Patches
@@ -122,27 +123,48 @@ def moments(
         edits: that are active; those of this very weight leave its keys alone.
         batch: images in one pass. progress: called with (images done, all).
     """
+    active = without(generator.check_edits(edits), convolution.weight)
+    (found,) = moments_of(
+        generator, [convolution], seeds, kind=kind, sampling=sampling, cells=cells, edits=active, batch=batch,
+        progress=progress,
+    )  # fmt: skip
+    return found
+
+
+def moments_of(
+    generator: Generator,
+    convolutions: Sequence[Convolution],
+    seeds: Sequence[int],
+    *,
+    kind: str = "patch",
+    sampling: Sampling | None = None,
+    cells: int | None = CELLS,
+    edits: Sequence[Edit] | Edit = (),
+    batch: int = BATCH,
+    progress: Progress | None = None,
+) -> list[Moments]:
+    """Return the moments of several convolutions from one pass; see :func:`moments`."""
     chosen, how = check_seeds(seeds), sampling or Sampling()
+    if not chosen or not convolutions:
+        raise GanatomyError("expected seeds of at least one image, and at least one layer")
     if len(set(chosen)) < len(chosen):
         raise GanatomyError("seeds repeat; each image counts once")
-    active = without(generator.check_edits(edits), convolution.weight)
-    facts = facts_of(generator, convolution, kind, how, cells, active)
-    patches = Patches.of(convolution)
-    sums: _Sums | None = None
+    active = generator.check_edits(edits)
+    facts = [facts_of(generator, one, kind, how, cells, active) for one in convolutions]
+    sums = [_Sums(sizes_of(Patches.of(one), kind), generator.device) for one in convolutions]
     with reproducibly(torch.get_num_threads()):
         for start in range(0, len(chosen), batch):
             some = chosen[start : start + batch]
             codes = generator.sample(some, how.classes, how.truncation, how.cutoff, how.noise)
-            x = segment(generator, codes, convolution, active).keys()
-            sums = sums or _Sums(list(sizes_of(patches, kind)), x.device)
-            for seed, image in zip(some, x, strict=True):
-                for index, keys in enumerate(keys_of(patches, kind, image[None])):
-                    sums.add(index, picked(keys, cells, seed, index))
+            for one, found, total in zip(
+                convolutions, entering(generator, codes, convolutions, active), sums, strict=True
+            ):
+                for seed, image in zip(some, found, strict=True):
+                    for phase, keys in enumerate(keys_of(Patches.of(one), kind, image[None])):
+                        total.add(phase, picked(keys, cells, seed, phase))
             if progress is not None:
                 progress(min(start + batch, len(chosen)), len(chosen))
-    if sums is None:
-        raise GanatomyError("expected seeds of at least one image")
-    return Moments(facts, tuple(sorted(chosen)), *sums.done())
+    return [Moments(fact, tuple(sorted(chosen)), *total.done()) for fact, total in zip(facts, sums, strict=True)]
 
 
 def sizes_of(patches: Patches, kind: str) -> tuple[int, ...]:

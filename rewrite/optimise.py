@@ -143,7 +143,7 @@ def _scales(goals: Sequence[Goal], basis: Basis) -> Float64:
         x = torch.cat(seen, 1)
         moment = (x @ x.T / max(1, x.shape[1])).cpu().numpy()
         values, vectors = np.linalg.eigh(moment)
-        kept = values > 1e-10 * max(float(values[-1]), 1e-300)
+        kept = values > 1e-10 * max(float(values.max(initial=0)), 1e-300)
         blocks.append(vectors[:, kept].T / np.sqrt(values[kept])[:, None])
     whole = np.zeros((sum(len(b) for b in blocks), sum(basis.sizes)))
     row = column = 0

@@ -10,6 +10,7 @@ from __future__ import annotations
 import warnings
 from collections.abc import Callable, Sequence
 from dataclasses import replace
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -27,10 +28,11 @@ from segmodels import Segmenter
 from .basis import Basis
 from .goal import Goal, goal_of
 from .memory import ILL, RIDGE, Memory
-from .moments import Float64, Moments, moments
+from .moments import Float64, Moments
 from .optimise import OPTIMISERS, Trace
 from .patches import Patches
 from .request import Request
+from .stored import recall
 
 Progress = Callable[[int, int], None]
 
@@ -55,6 +57,7 @@ def solve(
     direction: str | None = None,
     strength: float = 1.0,
     memory: Memory | Moments | None = None,
+    memory_file: str | Path | None = None,
     seeds: Sequence[int] = range(SAMPLES),
     ridge: float = RIDGE,
     segmenter: Segmenter | None = None,
@@ -74,6 +77,7 @@ def solve(
         direction: ``mean`` or ``singular``; default: ``mean`` for rank 1.
         strength: of the edit that is returned.
         memory: of the convolution's keys; default: made of ``seeds`` with ``ridge``.
+        memory_file: where that is looked for, and kept: ``run.memory.h5``, or a run beside which it lies.
         segmenter: for regions that are given by a concept.
         edits: that are active already; the new edit comes on top. Those of the same weight are part of W.
         progress: called with (images done, all) while the memory is made, and (steps, most) while optimising.
@@ -96,13 +100,14 @@ def solve(
         raise GanatomyError(f"expected the direction as mean (rank 1) or singular, got {direction!r} with rank {rank}")
     active = generator.check_edits(edits)
     convolution = with_edits(convolution_of(generator, layer), active)
+    wanted = kind or ("patch" if method == "closed" else "channel")
     if memory is None:
-        wanted = kind or ("patch" if method == "closed" else "channel")
-        how = requests[0].sampling
-        memory = moments(
-            generator, convolution, seeds, kind=wanted, sampling=how, edits=active, progress=progress
+        (remembered,) = recall(
+            generator, [convolution], seeds, kind=wanted, ridge=ridge, sampling=requests[0].sampling, edits=active,
+            path=None if memory_file is None else Path(memory_file), progress=progress,
         )  # fmt: skip
-    remembered = memory if isinstance(memory, Memory) else Memory.of(memory, ridge)
+    else:
+        remembered = memory if isinstance(memory, Memory) else Memory.of(memory, ridge)
     check_memory(remembered, generator, kind)
     goals = [goal_of(generator, one, convolution, remembered, segmenter, active) for one in requests]
     basis = Basis.of(goals, int(rank), direction)

@@ -7,6 +7,7 @@ import warnings
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from functools import cached_property
+from pathlib import Path
 from typing import Any, ClassVar
 
 import numpy as np
@@ -23,9 +24,10 @@ from .evaluate import described, drift_names, mean, shares_interval, unseen, way
 from .goal import masks_of
 from .locality import Distance
 from .memory import RIDGE, Memory
-from .moments import Float64, moments
+from .moments import Float64
 from .request import Region, Request
 from .solve import METHODS, SAMPLES, RewriteWarning, solve
+from .stored import recall
 from .trial import Aim, Counted, Int64, Trial, Variant, copied_value
 
 RANKS = (1, 2, 4, 8)
@@ -168,6 +170,7 @@ def sweep(
     ranks: Sequence[int] = RANKS,
     methods: Sequence[str] = ("closed",),
     memory_seeds: Sequence[int] = range(SAMPLES),
+    memory_file: str | Path | None = None,
     ridge: float = RIDGE,
     most_outside: float = MOST_OUTSIDE,
     extractor: Extractor | None = None,
@@ -186,7 +189,8 @@ def sweep(
         request: what is wanted. seeds: of the images that edits are judged on; those of the request are left out.
         source, target: as in :func:`rewrite.evaluate`.
         layers: default: :func:`default_layers`. ranks, methods: as in :func:`rewrite.solve`.
-        memory_seeds: of the images whose keys are typical. ridge: of the memory, made once for a layer's ranks.
+        memory_seeds: of the images whose keys are typical. memory_file: where memories are looked for, and kept; as in
+            :func:`rewrite.solve`. ridge: of the memory, which is made once for a layer's ranks.
         most_outside: mean change outside that the recommendation allows.
         extractor, distance: as in :func:`rewrite.evaluate`.
         batch, threads: samples in one pass, CPU threads.
@@ -209,7 +213,7 @@ def sweep(
     bench = Bench(generator, segmenter, left, names[0], request.sampling, batch, threads)
     aim = Aim.of(bench, source, target)
     wanted = [(rank, method) for method in dict.fromkeys(methods) for rank in dict.fromkeys(ranks)]
-    solver = _Solver(generator, request, segmenter, memory_seeds, ridge, wanted)
+    solver = _Solver(generator, request, segmenter, memory_seeds, memory_file, ridge, wanted)
     for name in names:
         solver.layer(name)
         if solving is not None:
@@ -246,13 +250,14 @@ class _Solver:
     """The candidates of a request, layer by layer; the memory of a layer is made once for each kind of keys."""
 
     def __init__(
-        self, generator: Generator, request: Request, segmenter: Segmenter, seeds: Sequence[int], ridge: float,
-        wanted: Sequence[tuple[int, str]],
+        self, generator: Generator, request: Request, segmenter: Segmenter, seeds: Sequence[int],
+        file: str | Path | None, ridge: float, wanted: Sequence[tuple[int, str]],
     ) -> None:  # fmt: skip
         self._generator, self._request = generator, request
         self._located = located(generator, request, segmenter)
         self._told = [request.described()]
         self._seeds, self._ridge, self._wanted = seeds, ridge, wanted
+        self._file = None if file is None else Path(file)
         self.candidates: list[list[Any]] = []
         self.failed: list[list[Any]] = []
         self.edits: list[WeightEdit] = []
@@ -291,8 +296,11 @@ class _Solver:
     def _memory(self, name: str, kind: str) -> tuple[Memory, float]:
         start = time.perf_counter()
         convolution = convolution_of(self._generator, name)
-        found = moments(self._generator, convolution, self._seeds, kind=kind, sampling=self._request.sampling)
-        return Memory.of(found, self._ridge), time.perf_counter() - start
+        (found,) = recall(
+            self._generator, [convolution], self._seeds, kind=kind, ridge=self._ridge, sampling=self._request.sampling,
+            path=self._file,
+        )  # fmt: skip
+        return found, time.perf_counter() - start
 
 
 def located(generator: Generator, request: Request, segmenter: Segmenter) -> Request:

@@ -144,16 +144,20 @@ class SmpSegmenter(Segmenter):
             logits = nn.functional.interpolate(logits, padded.shape[-2:], mode="bilinear", align_corners=False)
         return logits[..., :height, :width].float()
 
-    @torch.no_grad()
     def encoded(self, images: Tensor) -> Tensor:
         """Return the encoder's deepest features [N, D, h, w] of images [N, 3, H, W], resized to the input size."""
+        return self.stages(images)[-1]
+
+    @torch.no_grad()
+    def stages(self, images: Tensor) -> list[Tensor]:
+        """Return the encoder's features [N, D, h, w] of each size, finest first, without the image itself."""
         height, width = self.sidecar.input_size
         pixels = resize_images(unit_images(images.to(self._device), self.name), height, width)
         padded = nn.functional.pad(
             (pixels - self._mean) / self._std, (0, -width % self.stride, 0, -height % self.stride)
         )
         encoder: Any = self.model.encoder
-        return encoder(padded.contiguous(memory_format=torch.channels_last))[-1]
+        return list(encoder(padded.contiguous(memory_format=torch.channels_last))[1:])  # smp's first is its input
 
 
 def build_model(config: Any, where: str) -> nn.Module:

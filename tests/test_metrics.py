@@ -11,8 +11,10 @@ from torch import nn
 
 import dissect
 from dissect import GanatomyError, metrics
-from dissect.metrics import kernels, scores, sliced
+from dissect.metrics import kernels, neighbours, resampling, sliced
+from dissect.metrics.gaussians import frechet_distance, resampled_frechet
 from dissect.metrics.paths import great_circle
+from dissect.samples import Sampling
 
 
 def features(seed, count=300, size=8):
@@ -123,6 +125,35 @@ def test_features_of_two_lengths():
             measure(features(0), features(0)[:, :7])
 
 
+@pytest.mark.parametrize(
+    ("count", "others", "size"), [(40, 50, 30), (40, 9, 30), (40, 200, 30), (300, 200, 8), (20, 20, 50)]
+)
+def test_frechet_distances_of_resampled_sets_are_those_of_the_sets(count, others, size):
+    x, y, state = features(0, count, size), features(1, others, size), np.random.RandomState(0)
+    x[:, 3] = y[:, 3] = 0.5  # a feature that is always the same: no covariance has full rank
+    a = resampling.times_of([state.randint(0, count, count) for _ in range(4)])
+    b = resampling.times_of([state.randint(0, others, others) for _ in range(4)])
+    expected = [frechet_distance(np.repeat(x, s, 0), np.repeat(y, t, 0)) for s, t in zip(a, b, strict=True)]
+    np.testing.assert_allclose(resampled_frechet(x, y, a, b), expected, rtol=1e-6)
+    np.testing.assert_allclose(resampled_frechet(x, x, a, a), 0, atol=1e-4)
+
+
+def test_resampled_frechet_distances_are_torchmetrics(wide):
+    fid = pytest.importorskip("torchmetrics.image.fid")
+    x, y = wide
+    counts = np.random.RandomState(2).multinomial(len(x), np.full(len(x), 1 / len(x)), 2)
+    for some, found in zip(counts, resampled_frechet(x, y, counts, counts), strict=True):
+        a, b = np.repeat(x, some, 0), np.repeat(y, some, 0)
+        given = [torch.from_numpy(v) for v in (a.mean(0), np.cov(a.T), b.mean(0), np.cov(b.T))]
+        assert found == pytest.approx(float(fid._compute_fid(*given)), rel=1e-4)
+
+
+@pytest.fixture
+def wide():
+    """Fewer images than features, as so often."""
+    return features(0, 60, 150), features(1, 60, 150) + 0.2
+
+
 # The kernel distance
 
 
@@ -141,9 +172,9 @@ def test_kernel_distance_is_the_estimate_over_all_pairs():
 def test_kernel_distances_of_resampled_sets_are_those_of_the_sets():
     x, y, state = features(0, 40), features(1, 2100) + 0.3, np.random.RandomState(0)
     drawn = [(state.randint(0, 40, 40), state.randint(0, 2100, 2100)) for _ in range(3)]
-    found = kernels.resampled_distances(x, y, *(scores.times_of(rows) for rows in zip(*drawn, strict=True)))
+    found = kernels.resampled_distances(x, y, *(resampling.times_of(rows) for rows in zip(*drawn, strict=True)))
     np.testing.assert_allclose(found, [metrics.kernel_distance(x[a], y[b]) for a, b in drawn])
-    found = metrics.KernelTarget(y).resampled(x, scores.times_of([a for a, _ in drawn]))
+    found = metrics.KernelTarget(y).resampled(x, resampling.times_of([a for a, _ in drawn]))
     np.testing.assert_allclose(found, [metrics.kernel_distance(x[a], y) for a, _ in drawn])
 
 
@@ -183,6 +214,13 @@ def test_sliced_distance_of_a_shift():
     found = metrics.sliced_distance(x, x + shift, directions=20_000)
     assert found == pytest.approx(shift @ shift / 8, rel=0.02)
     assert metrics.sliced_distance(x, np.random.RandomState(0).permutation(x)) == pytest.approx(0, abs=1e-20)
+
+
+def test_sliced_distances_of_resampled_sets_are_those_of_the_sets():
+    x, y, state = features(0, 30), features(1, 37), np.random.RandomState(0)
+    a, b = state.multinomial(30, np.full(30, 1 / 30), 3), state.multinomial(37, np.full(37, 1 / 37), 3)
+    expected = [metrics.sliced_distance(np.repeat(x, s, 0), np.repeat(y, t, 0)) for s, t in zip(a, b, strict=True)]
+    np.testing.assert_allclose(sliced.resampled_sliced(x, y, a, b), expected)
 
 
 @pytest.mark.parametrize("count", [40, 37, 80, 3])
@@ -253,6 +291,25 @@ def test_coverage_by_hand():
         metrics.coverage(real[:3], generated)
 
 
+@pytest.mark.parametrize(("count", "others"), [(30, 50), (90, 2200)])
+def test_coverage_of_parts_is_that_of_the_parts(count, others):
+    """Also of more samples than there are rows at a time, and than there are neighbours kept."""
+    x, y, state = features(0, count, 4), features(1, others, 4), np.random.RandomState(0)
+    some, more = resampling.some_of(count, 3, state), resampling.some_of(others, 3, state)
+    assert (some.sum(1) == count // 2).all()
+    found = neighbours.coverages(x, y, some, more)
+    expected = [metrics.coverage(x[a], y[b]) for a, b in zip(some, more, strict=True)]
+    np.testing.assert_array_equal(found, [(e.precision, e.recall) for e in expected])
+    for precision, recall in found:
+        assert 0 < precision < 1 or 0 < recall < 1
+
+
+def test_parts_of_fewer_than_the_neighbours():
+    x = features(0, 7, 4)
+    with pytest.raises(GanatomyError, match="at least 4 samples in each part"):
+        neighbours.coverages(x, x, np.arange(7)[None] < 3, np.arange(7)[None] < 5)
+
+
 # Path length
 
 
@@ -272,7 +329,8 @@ class Linear(nn.Module):
 def test_path_length_of_a_linear_generator():
     generator = dissect.load(Linear(), z_dim=12)
     epsilon = 0.05
-    found = metrics.path_length(generator, 30, space="z", epsilon=epsilon, at_ends=True, seed=3)
+    found = metrics.path_length(generator, range(3, 64), space="z", epsilon=epsilon, at_ends=True)
+    assert len(found.each) == 30  # an odd seed is left out
     weight = generator.module.weight.detach().numpy()
     for i, value in enumerate(found.each):
         a, b = (generator.sample(3 + 2 * i + k).z for k in (0, 1))
@@ -284,9 +342,38 @@ def test_path_length_of_a_linear_generator():
 
 def test_path_length_in_w(mobile):
     first, second = mobile.sample([0]), mobile.sample([1])
-    found = metrics.path_length(mobile, 1, epsilon=0.5, at_ends=True)
+    found = metrics.path_length(mobile, [0, 1], epsilon=0.5, at_ends=True)
     images = [mobile(mobile.codes(first.w.lerp(second.w, t))) for t in (0.0, 0.5)]
     assert found.each[0] == pytest.approx(float(((images[0] - images[1]) ** 2).mean()) / 0.25, rel=1e-4)
+
+
+@pytest.mark.parametrize("space", ["w", "z"])
+@pytest.mark.parametrize("truncation", [1.0, 0.5])
+def test_ends_are_those_of_the_seeds_and_truncated(mobile, space, truncation):
+    sampling = Sampling(truncation=truncation, noise="none")
+    seeds = [7, 2, 9, 4]
+    found = metrics.path_length(mobile, seeds, space=space, epsilon=1.0, at_ends=True, sampling=sampling, batch=1)
+    images = mobile(mobile.sample(seeds, truncation=truncation, noise="none"))
+    np.testing.assert_allclose(found.each, ((images[::2] - images[1::2]) ** 2).mean((1, 2, 3)), rtol=1e-3)
+    together = metrics.path_length(mobile, seeds, space=space, epsilon=1.0, at_ends=True, sampling=sampling, batch=2)
+    np.testing.assert_allclose(together.each, found.each, rtol=1e-3)
+
+
+def test_classes_of_paths_are_those_of_their_first_ends():
+    class Classes(nn.Module):
+        def forward(self, z, c):
+            return c[:, None, None, None].float() + 0 * z.sum() + torch.zeros(len(z), 3, 16, 16)
+
+    asked = []
+    generator = dissect.load(Classes(), z_dim=4, num_classes=9)
+
+    def seen(a, b):
+        asked.extend(a[:, 0, 0, 0].round().int().tolist())
+        return (a - b).abs().flatten(1).mean(1)
+
+    for classes in (5, (1, 8, 2, 8, 3, 8)):
+        metrics.path_length(generator, range(6), seen, "z", sampling=Sampling(classes=classes), batch=2)
+    assert asked == [5, 5, 5, 1, 2, 3]
 
 
 @pytest.fixture(scope="module")
@@ -311,6 +398,8 @@ def test_great_circle():
 
 def test_no_path_in_w_without_w():
     with pytest.raises(GanatomyError, match="no intermediate latents; use space='z'"):
-        metrics.path_length(dissect.load("planted:0"), 2)
+        metrics.path_length(dissect.load("planted:0"), [0, 1])
     with pytest.raises(GanatomyError, match="unknown space 'y'"):
-        metrics.path_length(dissect.load("planted:0"), 2, space="y")
+        metrics.path_length(dissect.load("planted:0"), [0, 1], space="y")
+    with pytest.raises(GanatomyError, match="two seeds at least"):
+        metrics.path_length(dissect.load("planted:0"), [0], space="z")

@@ -16,9 +16,10 @@ import dissect
 import segmodels
 from app.cli import run
 from dissect import GanatomyError, metrics
-from dissect.metrics import extractors, scores
+from dissect.metrics import extractors, perceptual, resampling, scores
 from dissect.metrics.extractors import Extractor, Pixels
 from dissect.metrics.imagesets import Drawn, Pictures
+from dissect.samples import Sampling
 
 
 def picture(seed, mode="RGB", size=(40, 30)):
@@ -199,6 +200,11 @@ def test_inception_runs_on_the_right_weights(tmp_path, monkeypatch):
     logits = network.fc(network(as_bytes)[0]).detach().numpy() - bias  # Salimans et al. multiply by the weights alone
     np.testing.assert_allclose(features.posteriors(images), np.exp(logits) / np.exp(logits).sum(), rtol=1e-4)
     assert features.inception
+    generator, passes = dissect.load("planted:3"), []
+    with features._network.register_forward_hook(lambda *_args: passes.append(1)):
+        found = metrics.look(Drawn(generator, range(3)), features, batch=2)
+    assert len(passes) == 2  # one for each batch, for features and classes together
+    assert (found.features.shape, found.posteriors.shape) == ((3, 2048), (3, 1008))
 
 
 class Given(Extractor):
@@ -237,7 +243,7 @@ def test_intervals_cover_the_truth():
 
     hits = 0
     for seed in range(200):
-        low, high = scores.interval(mean_apart, looks(seed).features, looks(1000 + seed, shift=0.5).features, seed)
+        low, high = resampling.interval(mean_apart, looks(seed).features, looks(1000 + seed, shift=0.5).features, seed)
         hits += low <= -0.5 <= high
     assert 0.9 <= hits / 200 <= 0.99
 
@@ -247,10 +253,87 @@ def test_the_noise_floor_is_seldom_passed_by_what_does_not_differ():
     passed = 0
     for seed in range(40):
         y = looks(seed, 200).features
-        passed += metrics.kernel_distance(looks(1000 + seed, 100).features, y) > scores.halves(
+        passed += metrics.kernel_distance(looks(1000 + seed, 100).features, y) > resampling.halves(
             metrics.kernel_distance, y, seed
         )
     assert passed <= 10
+
+
+@pytest.mark.parametrize(("real", "generated"), [(60, 90), (40, 200)])
+def test_intervals_of_precision_and_recall_cover_the_truth(real, generated):
+    """Which is the mean over sets of the same sizes; not so with the cover kept fixed."""
+    found, ends = [], []
+    for seed in range(150):
+        state = np.random.RandomState(seed)
+        x, y = state.randn(real, 4), state.randn(generated, 4) + 0.5
+        got = metrics.coverage(x, y)
+        found.append((got.precision, got.recall))
+        ends.append(resampling.coverage_intervals(x, y, got, seed, 20))
+    truth = np.mean(found, 0)
+    low, high = np.moveaxis(np.array(ends), 2, 0)
+    assert (((low <= truth) & (truth <= high)).mean(0) >= 0.92).all()
+    assert ((low >= 0) & (high <= 1)).all()
+    assert ((high - low).mean(0) < 0.45).all()
+
+
+def test_a_share_that_never_varies_is_not_sure():
+    x = np.random.RandomState(0).randn(50, 3)
+    apart = scores.compare(scores.Looks(x), scores.Looks(x + 1e3), Given())
+    same = scores.compare(scores.Looks(x), scores.Looks(x), Given())
+    for name in ("precision", "recall"):
+        none, all_of_it = by_name(apart)[name], by_name(same)[name]
+        assert (none.value, none.low, all_of_it.value, all_of_it.high) == (0, 0, 1, 1)
+        # Wilson's interval of 0 of 50 ends at z^2 / (50 + z^2).
+        assert none.high == pytest.approx(1.96**2 / (50 + 1.96**2))
+        assert all_of_it.low <= 1 - none.high
+
+
+def test_floors_of_precision_and_recall_are_the_least_of_halves():
+    found = by_name(scores.compare(looks(0), looks(1), Given()))
+    apart = by_name(scores.compare(looks(0, shift=3.0), looks(1), Given()))
+    for name in ("precision", "recall"):
+        assert found[name].low < found[name].value < found[name].high
+        assert 0 < found[name].floor < 1
+        assert apart[name].value < found[name].floor
+    few = by_name(scores.compare(looks(0, 6), looks(1, 6), Given()))
+    assert np.isnan([few["precision"].low, few["precision"].floor]).all()  # halves of three have no third neighbour
+    assert few["precision"].value >= 0
+
+
+def test_the_interval_of_the_inception_score_covers_the_truth():
+    """Of sets of this size: the score of few images is above that of many."""
+    found, ends = [], []
+    for seed in range(150):
+        posteriors = np.random.RandomState(seed).dirichlet([0.2] * 6, 100)
+        ours = scores.Looks(looks(0, 100).features, posteriors)
+        score = by_name(scores.compare(ours, looks(1), Given(), resamples=20))["inception score"]
+        found.append(score.value)
+        ends.append((score.low, score.high))
+    low, high = np.array(ends).T
+    assert 0.9 <= ((low <= np.mean(found)) & (np.mean(found) <= high)).mean() <= 0.995
+
+
+def test_the_inception_score_stands_beside_the_references():
+    ours, theirs = np.eye(5)[np.arange(100) % 5], np.full((40, 5), 0.2)
+    x = np.random.RandomState(0).randn(100, 2)
+    found = by_name(scores.compare(scores.Looks(x, ours), scores.Looks(x[:40], theirs), Given(), resamples=5))
+    score = found["inception score"]
+    assert score.value == pytest.approx(5, rel=0.2)
+    assert dict(score.parts)["reference"] == pytest.approx(1)
+    assert (score.samples, score.reference) == (100, 40)
+    assert np.isnan(score.floor)
+
+
+def test_the_interval_of_a_path_length_covers_the_truth():
+    found, ends = [], []
+    for seed in range(200):
+        each = np.random.RandomState(seed).chisquare(3, 150)
+        score = scores.path_score(metrics.PathLengths(each), "z", perceptual.SquaredDifference())
+        assert (score.metric, score.samples, score.row()["n_reference"]) == ("path length in z", 150, None)
+        found.append(score.value)
+        ends.append((score.low, score.high))
+    low, high = np.array(ends).T
+    assert 0.9 <= ((low <= np.mean(found)) & (np.mean(found) <= high)).mean() <= 0.99
 
 
 def test_the_inception_score_does_not_depend_on_the_order():
@@ -287,18 +370,71 @@ def test_too_few_images():
 # The command
 
 
-def test_the_command_compares_and_names_its_features(capsys, folder):
-    picture(9).save(folder / "9.png")
+def rows_of(captured):
+    return {row["metric"]: row for row in json.loads(captured.out)}
+
+
+def test_the_command_compares_and_names_its_features(capsys):
     assert run(["metrics", "planted:1", "planted:2", "--samples", "12", "--segmenter", "planted", "--extractor",
-                "pixels", "--resamples", "5", "--path-length", "--json"]) == 0  # fmt: skip
+                "pixels", "--resamples", "5", "--path-length", "--paired", "--json"]) == 0  # fmt: skip
     captured = capsys.readouterr()
-    rows = {row["metric"]: row for row in json.loads(captured.out)}
-    assert set(rows) == {"frechet", "kernel", "sliced", "precision", "recall", "segmentation", "path length in z"}
+    rows = rows_of(captured)
+    distances = {"frechet", "kernel", "sliced", "precision", "recall", "segmentation"}
+    assert set(rows) == distances | {"path length in z", "perceptual distance"}
     assert rows["frechet"]["extractor"] == "pixels"
     assert rows["segmentation"]["extractor"] == "planted"
-    assert rows["precision"]["low"] is None
+    assert rows["path length in z"]["extractor"] == rows["perceptual distance"]["extractor"] == "face-parts-encoder"
+    for name, row in rows.items():
+        assert row["low"] <= row["value"] <= row["high"], name
+        # A planted image changes in steps only: along its paths it does not change at all.
+        assert row["low"] < row["high"] or name == "path length in z", name
+        assert (row["floor"] is not None) == (name in distances), name
+        assert len(row["sha256"]) == 12
+        assert row["n"] == (6 if name == "path length in z" else 12)
+    assert rows["perceptual distance"]["unrelated"] > 0
     assert "no number here is an FID" in captured.err
+    assert "no number here is an LPIPS" in captured.err
     assert "12 images for 768 features" in captured.err
+
+
+@pytest.fixture
+def style(tmp_path):
+    """A generator with an intermediate space, in a file."""
+    from stylegan2_reference import random_tensors
+
+    torch.save(random_tensors(), tmp_path / "style.pt")
+    return str(tmp_path / "style.pt")
+
+
+def test_the_path_length_is_of_the_seeds_and_the_truncation(capsys, style):
+    model = dissect.load(style)
+    measured = []
+    given = ["--samples", "8", "--extractor", "pixels", "--resamples", "5", "--path-length", "--json"]
+    for seeds, truncation, batch in (("3:11", 1.0, 2), ("3:11", 0.4, 8), ("20:28", 0.4, 3)):
+        how = ["--seeds", seeds, "--truncation", str(truncation), "--batch", str(batch)]
+        assert run(["metrics", style, style, *given, *how, "--distance", "squared-difference"]) == 0
+        first, last = map(int, seeds.split(":"))
+        expected = metrics.path_length(model, range(first, last), sampling=Sampling(truncation=truncation))
+        row = rows_of(capsys.readouterr())["path length in w"]
+        assert row["value"] == pytest.approx(expected.value, rel=1e-2)
+        assert row["n"] == 4
+        assert row["low"] < row["value"] < row["high"]
+        measured.append(row["value"])
+    assert measured[1] < measured[0] / 2
+    assert measured[1] != pytest.approx(measured[2], rel=0.05)
+
+
+def test_pairs_of_one_generator_and_its_edited_self(capsys, tmp_path):
+    """A folder of what it drew, beside itself and beside itself in reverse."""
+    assert run(["generators", "draw", "planted:1", "--samples", "6", "--out", str(tmp_path / "drawn")]) == 0
+    capsys.readouterr()
+    given = ["--samples", "6", "--extractor", "pixels", "--distance", "squared-difference", "--paired", "--json"]
+    assert run(["metrics", str(tmp_path / "drawn"), "planted:1", "--reference-seeds", "0:6", *given]) == 0
+    row = rows_of(capsys.readouterr())["squared difference"]
+    assert row["value"] < 1e-4 < row["unrelated"]  # but for the rounding to bytes
+    assert run(["metrics", "planted:1", "planted:1", "--seeds", "4:10", *given]) == 0
+    row = rows_of(capsys.readouterr())["squared difference"]
+    assert (row["value"], row["low"], row["high"]) == (0, 0, 0)  # the reference has the same seeds
 
 
 def test_the_command_compares_folders(capsys, folder, tmp_path):
@@ -307,6 +443,7 @@ def test_the_command_compares_folders(capsys, folder, tmp_path):
     captured = capsys.readouterr()
     assert captured.out.startswith("metric,value,low,high,floor,extractor")
     assert "cannot be read" in captured.err
+    assert "6 images for 768 features" in captured.err
 
 
 @pytest.mark.parametrize(
@@ -316,15 +453,41 @@ def test_the_command_compares_folders(capsys, folder, tmp_path):
         (["planted:1", "planted:2", "--samples", "2"], "at least 4"),
         (["planted:1", "planted:2", "--extractor", "vgg"], "unknown extractor"),
         (["planted:1", "planted:2", "--seeds", "x"], "expected seeds such as"),
+        (["planted:1", "planted:2", "--paired", "--distance", "ssim"], "unknown distance 'ssim'"),
+        (["planted:1", "planted:2", "--paired", "--seeds", "0:8", "--reference-seeds", "0:9"], "as many images"),
+        (["FOLDER", "planted:2", "--path-length"], "needs a generator"),
+        (["FOLDER", "planted:2", "--paired"], "broken.png cannot be read, so that no pairs"),
+        (["FEW", "planted:2"], "expected at least 4 images in each set, got 3 and 10"),
+        (["BROKEN", "planted:2"], "none of 1 pictures can be read"),
+        (["EMPTY", "planted:2"], "holds no pictures"),
+        (["BAD.zip", "planted:2"], "no such folder of pictures"),
     ],
 )
-def test_bad_input_is_one_line(capsys, arguments, words):
-    assert run(["metrics", *arguments]) == 2
-    error = capsys.readouterr().err
-    assert words in error
-    assert "Traceback" not in error
+def test_bad_input_is_one_line(capsys, folder, tmp_path, arguments, words):
+    few, broken, empty = (tmp_path / name for name in ("few", "broken", "empty"))
+    for made in (few, broken, empty):
+        made.mkdir()
+    for index in range(3):
+        picture(index).save(few / f"{index}.png")
+    (broken / "a.png").write_bytes(b"no picture")
+    places = {"FOLDER": folder, "FEW": few, "BROKEN": broken, "EMPTY": empty}
+    given = [str(places.get(argument, argument)) for argument in arguments]
+    assert run(["metrics", "--samples", "10", "--extractor", "pixels", *given]) == 2
+    error = capsys.readouterr().err.splitlines()
+    assert words in error[-1]
+    assert not any("Traceback" in line for line in error)
 
 
-def test_a_folder_has_no_path_length(capsys, folder):
-    assert run(["metrics", str(folder), "planted:2", "--samples", "6", "--extractor", "pixels", "--path-length"]) == 2
-    assert "needs a generator" in capsys.readouterr().err
+def test_what_is_clear_is_dropped(tmp_path):
+    """Transparency changes no colour, in any of the forms in which a file can have it."""
+    colours = np.full((20, 20, 3), (200, 30, 90), np.uint8)
+    for alpha in (0, 120, 255):
+        shown = np.dstack([colours, np.full((20, 20), alpha, np.uint8)])
+        Image.fromarray(shown, "RGBA").save(tmp_path / f"rgba{alpha}.png")
+    Image.fromarray(np.dstack([colours[..., 0], colours[..., 1]]), "LA").save(tmp_path / "z-la.png")
+    palette = Image.fromarray(colours).quantize(4)
+    palette.save(tmp_path / "palette.png", transparency=0)
+    images = torch.cat(list(Pictures(tmp_path, 8).batches(8)))
+    expected = torch.tensor([200, 30, 90]).view(3, 1, 1) / 127.5 - 1
+    torch.testing.assert_close(images[:4], expected.expand(4, 3, 8, 8), atol=0.02, rtol=0)
+    torch.testing.assert_close(images[4], torch.full((3, 8, 8), 200 / 127.5 - 1), atol=0.02, rtol=0)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 from dataclasses import replace
 
 import numpy as np
@@ -424,10 +425,12 @@ def aims(rule):
 
 def test_evaluate_makes_a_page(files, rule, tmp_path, capsys):
     arguments = ["rewrite", "evaluate", "planted:7", str(files / "edit.safetensors"), *aims(rule), "--seeds", SOME]
-    assert run([*arguments, "--extractor", "pixels", "--out", str(tmp_path / "page")]) == 0
+    by = ["--extractor", "pixels", "--perceptual", "squared-difference"]
+    assert run([*arguments, *by, "--out", str(tmp_path / "page")]) == 0
     printed = capsys.readouterr()
-    assert "share that becomes blue  100.0%" in printed.out
+    assert re.search(r"share that becomes blue +100\.0%", printed.out)
     assert "random keys" in printed.out
+    assert re.search(r"perceptual distance elsewhere \(squared-difference\) +0\.000", printed.out)
     assert "no number here is an FID" in printed.err
     page = (tmp_path / "page/index.html").read_text(encoding="utf-8")
     assert 'src="source.png"' in page
@@ -435,7 +438,7 @@ def test_evaluate_makes_a_page(files, rule, tmp_path, capsys):
     assert {p.name for p in (tmp_path / "page").iterdir()} == {
         "index.html", "source.png", "plain.png", "ganatomy-rewrite.json"
     }  # fmt: skip
-    assert run([*arguments, "--extractor", "none", "--no-controls", "--json"]) == 0
+    assert run([*arguments, "--extractor", "none", "--perceptual", "none", "--no-controls", "--json"]) == 0
     told = json.loads(capsys.readouterr().out)
     assert told["rows"][0]["effect"] == 1
     assert told["rows"][0]["frechet"] is None
@@ -446,9 +449,12 @@ def test_sweep_recommends_and_writes(files, rule, tmp_path, capsys):
     arguments = ["rewrite", "sweep", "planted:7", str(files / "request.json"), *aims(rule), "--seeds", SOME]
     arguments += ["--ranks", "1", "--extractor", "none", "--memory-samples", "60", "--ridge", "1e-9"]
     best, drawn = tmp_path / "best.safetensors", tmp_path / "drawn.png"
-    assert run([*arguments, "--save", str(best), "--pictures", str(drawn)]) == 0
+    assert (
+        run([*arguments, "--save", str(best), "--pictures", str(drawn), "--memory", str(tmp_path / "k.memory.h5")]) == 0
+    )
     printed = capsys.readouterr().out
-    assert "Recommended: layer1, rank 1, closed." in printed
+    assert (tmp_path / "k.memory.h5").exists()
+    assert "Recommended: layer1, rank 1, closed; it changes 100.0% of cross and red" in printed
     assert "The rule: of the candidates" in printed
     assert [e.layer for e in Recipe.load(best)] == [LAYER]
     assert drawn.stat().st_size > 0
@@ -476,6 +482,7 @@ def test_sweep_recommends_and_writes(files, rule, tmp_path, capsys):
 def test_the_command_line_tells_in_one_line(files, capsys, arguments, words):
     paths = {"EDIT": str(files / "edit.safetensors"), "REQUEST": str(files / "request.json")}
     extractor = [] if "--extractor" in arguments else ["--extractor", "none"]
+    extractor += ["--perceptual", "none"]
     assert run(["rewrite", *(paths.get(a, a) for a in arguments), *extractor]) == 2
     lines = capsys.readouterr().err.strip().splitlines()
     assert words in lines[-1]

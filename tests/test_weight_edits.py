@@ -16,7 +16,7 @@ from torch.overrides import TorchFunctionMode
 import dissect
 from dissect import GanatomyError, Recipe, WeightEdit
 from dissect.generators.convolutions import convolution_of
-from dissect.generators.segments import segment
+from dissect.generators.segments import keys_of, segment
 from dissect.weight_edits import changed
 
 pytestmark = pytest.mark.usefixtures("one_thread")
@@ -132,7 +132,7 @@ def test_keys_are_what_enters_the_convolution(family):
     for convolution in convolutions(generator):
         part = segment(generator, codes, convolution)
         with Calls(convolution.tensor.shape) as calls:
-            part._stage(part.state)
+            part.features()
         keys = part.keys()
         assert keys.shape[:2] == (3, convolution.inputs)
         given = [x for x in calls.inputs if x.shape[1] == convolution.inputs]
@@ -140,6 +140,9 @@ def test_keys_are_what_enters_the_convolution(family):
             assert len(given) == 3
             given = [torch.cat(given)]
         assert any(x.shape == keys.shape and torch.equal(x, keys) for x in given)
+    together = keys_of(generator, codes, convolutions(generator))
+    apart = [segment(generator, codes, convolution).keys() for convolution in convolutions(generator)]
+    assert all(torch.equal(one, other) for one, other in zip(together, apart, strict=True))
 
 
 @pytest.mark.parametrize("family", [family for family in FAMILIES if family != "planted"])  # all at kinks of its ReLUs

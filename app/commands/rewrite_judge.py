@@ -15,6 +15,7 @@ import segmodels
 from dissect import Edit, GanatomyError, Generator, Recipe, Run
 from dissect.effects import add
 from dissect.metrics.extractors import Extractor, load
+from dissect.metrics.perceptual import load as load_distance
 from dissect.samples import Sampling
 from rewrite import Evaluation, Request, RewriteSweep
 from rewrite.evaluate import named_concepts, requests_of
@@ -40,6 +41,10 @@ Target = Annotated[
 ]
 SegmenterName = Annotated[str, typer.Option("--segmenter", help="What reads the images; a+b for concepts of both.")]
 ExtractorName = Annotated[str | None, typer.Option("--extractor", help="As in `metrics`; none for no drift.")]
+PerceptualName = Annotated[
+    str | None,
+    typer.Option("--perceptual", help="lpips-alex, lpips-vgg, face-parts-encoder, squared-difference, none."),
+]
 Fresh = Annotated[int, typer.Option("--samples", help="How many images, of the seeds after the request's.")]
 Beside = Annotated[Path | None, typer.Option("--run", help="A dissection of the generator, to keep the result beside.")]
 Batch = Annotated[int | None, typer.Option(help="Samples in one forward pass.")]
@@ -57,6 +62,7 @@ def evaluate(
     class_: Annotated[int | None, typer.Option("--class", help="Another class than the request's.")] = None,
     controls: Annotated[bool, typer.Option(help="Also judge random edits of the same size.")] = True,
     extractor: ExtractorName = None,
+    perceptual: PerceptualName = None,
     force: Annotated[bool, typer.Option("--force", help="Take a recipe for another generator.")] = False,
     run: Beside = None,
     out_folder: Annotated[
@@ -81,12 +87,13 @@ def evaluate(
     sampling = sampling if class_ is None else replace(sampling, classes=class_)
     chosen = _seeds(requests, samples, seeds)
     named, features = segmodels.load(segmenter, device), _extractor(extractor, device)
+    distance = None if perceptual == "none" else load_distance(perceptual, device)
 
     def judged() -> Evaluation:
         with late_progress("editing") as update:
             made = rewrite.evaluate(
                 generator, named, recipe, chosen, *names, controls=rewrite.CONTROLS if controls else (),
-                extractor=features, sampling=sampling, batch=batch, progress=update,
+                extractor=features, distance=distance, sampling=sampling, batch=batch, progress=update,
             )  # fmt: skip
         if kept is not None:
             add(kept, made)
@@ -116,12 +123,17 @@ def sweep(
     segmenter: SegmenterName = "face-parts",
     samples: Fresh = 50,
     seeds: Seeds = None,
+    memory: Annotated[
+        Path | None,
+        typer.Option("--memory", help="Where second moments of keys are kept: FILE.memory.h5, or a run.h5."),
+    ] = None,
     memory_samples: Annotated[int, typer.Option(help="Images whose keys say what is typical.")] = SAMPLES,
     ridge: Annotated[float, typer.Option(help="Of the keys' second moment.")] = RIDGE,
     most_outside: Annotated[
         float, typer.Option(help="Mean change elsewhere that is allowed, of a range of 2.")
     ] = MOST_OUTSIDE,
     extractor: ExtractorName = None,
+    perceptual: PerceptualName = "none",
     run: Beside = None,
     save_edit: Annotated[Path | None, typer.Option("--save", help="Write the recommended edit, .safetensors.")] = None,
     pictures: Annotated[Path | None, typer.Option(help="Draw some images by every candidate, .png.")] = None,
@@ -145,11 +157,13 @@ def sweep(
     generator, kept = _opened(model, run, device, option, accept_licence)
     chosen = _seeds([asked], samples, seeds)
     named, features = segmodels.load(segmenter, device), _extractor(extractor, device)
+    distance = None if perceptual == "none" else load_distance(perceptual, device)
     with late_progress("solving", "candidates") as solving, late_progress("judging") as update:
         made, edits = rewrite.sweep(
             generator, named, asked, chosen, *names, layers=_listed(layers), ranks=every,
-            methods=_listed(methods) or (), memory_seeds=range(memory_samples), ridge=ridge,
-            most_outside=most_outside, extractor=features, batch=batch, solving=solving, progress=update,
+            methods=_listed(methods) or (), memory_seeds=range(memory_samples), memory_file=memory, ridge=ridge,
+            most_outside=most_outside, extractor=features, distance=distance, batch=batch, solving=solving,
+            progress=update,
         )  # fmt: skip
     if kept is not None:
         add(kept, made)
@@ -247,7 +261,12 @@ def _show_sweep(made: RewriteSweep, as_json: bool, as_csv: bool) -> None:
         out.print("Recommended: none; no candidate has an effect without changing too much else.", markup=False)
     else:
         layer, rank, method = made.candidates[best]
-        out.print(f"Recommended: {layer}, rank {rank}, {method}.", markup=False)
+        did = f"{percent(float(made.effect[best]))} of {source}, and {made.change[best]:.2g} elsewhere"
+        out.print(f"Recommended: {layer}, rank {rank}, {method}; it changes {did}.", markup=False)
+    out.print(
+        "values, features: how much of what was missing is made up in the request's own images; unseen: how far "
+        "features go on the way to the copied in these.", markup=False,
+    )  # fmt: skip
     out.print(
         f"The rule: {made.rule}. It was chosen on these images; `rewrite evaluate` judges it on others.", markup=False
     )
@@ -259,7 +278,7 @@ def _row(row: dict[str, Any]) -> dict[str, Any]:
     shown = {
         "": "*" if row["recommended"] else "", "layer": row["layer"], "rank": row["rank"], "method": row["method"],
         "effect": percent(row["effect"]) + interval, "elsewhere": row["outside"], "SSIM": row["ssim"],
-        "values": percent(row["attained_values"]), "seen": percent(row["attained_seen"]),
+        "values": percent(row["attained_values"]), "features": percent(row["attained_seen"]),
         "unseen": percent(row["attained_unseen"]), "norm": row["norm"], "disturbance": row["disturbance"],
         drift: row[drift], "seconds": row["seconds"], "memory": row["memory_seconds"],
     }  # fmt: skip

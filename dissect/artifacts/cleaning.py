@@ -23,7 +23,7 @@ from ..generators import Generator
 from ..metrics.extractors import Extractor
 from ..metrics.gaussians import Float64
 from ..metrics.kernels import KernelTarget, kernel_distance
-from ..metrics.scores import NORMAL, halves, times_of
+from ..metrics.resampling import NORMAL, halves, times_of
 from ..samples import Sampling
 from .ranking import Ranking, facts_of
 

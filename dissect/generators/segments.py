@@ -2,16 +2,17 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
+from contextlib import ExitStack
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
-from torch import Tensor
+from torch import Tensor, nn
 
 from segmodels import GanatomyError
 
 from ..edits import Edit
-from ..hooks import Change, exchanged, instrument, watched
+from ..hooks import Change, Seen, exchanged, instrument, watched
 from ..weight_edits import WeightEdit
 from .codes import Codes
 from .convolutions import Convolution, Modulated, keys_in
@@ -41,16 +42,7 @@ class Segment:
 
     def keys(self) -> Tensor:
         """Return what enters the convolution, [N, I, h, w]; for modulated ones that is the input times the style."""
-        module = self.convolution.module
-        style = module.get_submodule(module.style) if isinstance(module, Modulated) else None
-        first, changes = self._changes()
-        generator = self.generator
-        with generator._passing(), generator.changed((*generator.recipe, *self.edits)):  # noqa: SIM117
-            with instrument(generator._sites, (), changes, first=first), watched(module, style) as seen:
-                self._stage(self.state)
-        if seen.inputs is None:
-            raise GanatomyError(f"layer {self.convolution.layer!r} did not run in this pass of {generator.name}")
-        return keys_in(self.convolution, seen.inputs, seen.named, seen.output)
+        return _keys(self.generator, self.state, self._index, [self.convolution], self.edits)[0]
 
     def features(self, weight: Tensor | None = None, gradient: bool = False) -> Tensor:
         """Return the observed layer, [N, U, h, w], before any edit of it.
@@ -70,10 +62,6 @@ class Segment:
                 for stage in generator.stages[self._index : observed.stage + 1]:
                     state = stage(state)
         return features[observed.name]
-
-    def _stage(self, state: State) -> State:
-        stage: Callable[[State], State] = self.generator.stages[self._index]
-        return stage(state)
 
     @property
     def _index(self) -> int:
@@ -106,6 +94,43 @@ def _changes(generator: Generator, codes: Codes, edits: tuple[Edit, ...]) -> tup
     """Return what a generator's own recipe does at each layer, and what ``edits`` do."""
     always = generator.recipe
     return changes_of(generator, always, codes), changes_of(generator, edits, codes, always)
+
+
+def keys_of(
+    generator: Generator, codes: Codes, convolutions: Sequence[Convolution], edits: Sequence[Edit] | Edit = ()
+) -> list[Tensor]:
+    """Return what enters each of some convolutions, [N, I, h, w], from one pass."""
+    generator._check_codes(codes)
+    return _keys(generator, None, 0, convolutions, generator.check_edits(edits), codes)
+
+
+def _keys(
+    generator: Generator, state: State | None, start: int, convolutions: Sequence[Convolution], edits: tuple[Edit, ...],
+    codes: Codes | None = None,
+) -> list[Tensor]:  # fmt: skip
+    """Run the stages from ``start`` on, as far as the last convolution needs, and return what entered each."""
+    last = max(generator.layer(convolution.layer).stage for convolution in convolutions)
+    given = codes if state is None else state.codes
+    assert given is not None
+    first, changes = _changes(generator, given, edits)
+    with generator._passing(), generator.changed((*generator.recipe, *edits)), ExitStack() as stack:
+        state = generator.begin(given) if state is None else state
+        stack.enter_context(instrument(generator._sites, (), changes, first=first))
+        seen = [stack.enter_context(watched(c.module, _style(c))) for c in convolutions]
+        for stage in generator.stages[start : last + 1]:
+            state = stage(state)
+        return [_entered(convolution, one, generator) for convolution, one in zip(convolutions, seen, strict=True)]
+
+
+def _style(convolution: Convolution) -> nn.Module | None:
+    module = convolution.module
+    return module.get_submodule(module.style) if isinstance(module, Modulated) else None
+
+
+def _entered(convolution: Convolution, seen: Seen, generator: Generator) -> Tensor:
+    if seen.inputs is None:
+        raise GanatomyError(f"layer {convolution.layer!r} did not run in this pass of {generator.name}")
+    return keys_in(convolution, seen.inputs, seen.named, seen.output)
 
 
 def without(edits: Sequence[Edit], weight: str) -> tuple[Edit, ...]:

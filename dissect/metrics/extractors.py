@@ -9,6 +9,7 @@ from __future__ import annotations
 import hashlib
 import tempfile
 from abc import ABC, abstractmethod
+from collections.abc import Mapping
 from importlib.util import find_spec
 from pathlib import Path
 
@@ -53,6 +54,10 @@ class Extractor(ABC):
     def posteriors(self, images: Tensor) -> Float64 | None:
         """Return the distribution over classes [N, K], or None if there is no classifier."""
         return None
+
+    def both(self, images: Tensor) -> tuple[Float64, Float64 | None]:
+        """Return features and posteriors."""
+        return self(images), self.posteriors(images)
 
 
 class Pixels(Extractor):
@@ -100,7 +105,7 @@ class Inception(Extractor):
         with tempfile.TemporaryDirectory() as folder:
             # Their constructor unpickles whatever it is given, so it gets a file that this process has written.
             safe = Path(folder) / "weights.pth"
-            tensors = _tensors(path)
+            tensors = read_tensors(path)
             torch.save(tensors, safe)
             try:
                 self._network: nn.Module = FeatureExtractorInceptionV3(
@@ -109,24 +114,22 @@ class Inception(Extractor):
             except RuntimeError as error:
                 raise GanatomyError(f"{path} does not hold the weights of that Inception network") from error
         self._device = device
-        digest = hashlib.sha256()
-        for key, tensor in sorted(tensors.items()):
-            digest.update(key.encode() + np.ascontiguousarray(tensor.numpy()).tobytes())
-        self.sha256 = digest.hexdigest()
+        self.sha256 = hash_tensors(tensors)
 
     def __call__(self, images: Tensor) -> Float64:
         """Return [N, 2048]."""
-        return self._run(images)[0].double().cpu().numpy()
+        return self.both(images)[0]
 
     def posteriors(self, images: Tensor) -> Float64:
         """Return [N, 1008]: without the last layer's bias, as the inception score has been computed from the start."""
-        return self._run(images)[1].double().softmax(1).cpu().numpy()
+        return self.both(images)[1]
 
     @torch.no_grad()
-    def _run(self, images: Tensor) -> tuple[Tensor, Tensor]:
+    def both(self, images: Tensor) -> tuple[Float64, Float64]:
+        """Return them of one pass through the network."""
         scaled = ((images.float().clamp(-1, 1) + 1) * 127.5).round().to(torch.uint8)  # it takes bytes
         features, logits = self._network(scaled.to(self._device))
-        return features, logits
+        return features.double().cpu().numpy(), logits.double().softmax(1).cpu().numpy()
 
 
 def load(name: str | None = None, device: str = "cpu") -> Extractor:
@@ -149,7 +152,7 @@ def load(name: str | None = None, device: str = "cpu") -> Extractor:
     raise unknown_name("extractor", name, ["inception-v3", STAND_IN, "pixels"])
 
 
-def _tensors(path: Path) -> dict[str, Tensor]:
+def read_tensors(path: Path) -> dict[str, Tensor]:
     """Return the tensors of a state dict, read without running anything that it holds."""
     try:
         loaded = torch.load(path, map_location="cpu", weights_only=True)
@@ -158,3 +161,11 @@ def _tensors(path: Path) -> dict[str, Tensor]:
     if not isinstance(loaded, dict) or not all(isinstance(value, Tensor) for value in loaded.values()):
         raise GanatomyError(f"{path} holds other things than tensors")
     return loaded
+
+
+def hash_tensors(tensors: Mapping[str, Tensor]) -> str:
+    """Return the SHA-256 over names and values."""
+    digest = hashlib.sha256()
+    for key, tensor in sorted(tensors.items()):
+        digest.update(key.encode() + np.ascontiguousarray(tensor.numpy()).tobytes())
+    return digest.hexdigest()

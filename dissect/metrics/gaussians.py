@@ -93,6 +93,36 @@ def frechet_of(features: ArrayLike, others: ArrayLike) -> Frechet:
     return Target(others).distance(features)
 
 
+def frechet_distance(features: ArrayLike, others: ArrayLike) -> float:
+    """Return the value of :func:`frechet_of`."""
+    return frechet_of(features, others).value
+
+
+def resampled_frechet(features: ArrayLike, others: ArrayLike, counts: ArrayLike, again: ArrayLike) -> Float64:
+    """Return [R]: :func:`frechet_distance` of sets with their samples repeated, or left out.
+
+    Quicker than that of each pair of sets, since each sample counts once, however often it is there, covariances of
+    full rank have triangular roots, and the sum of singular values is taken from the eigenvalues of C C^T. These lose
+    half of the digits of singular values that are next to nothing, which together is less than 1e-6 of the distance's
+    traces.
+
+    Args:
+        features, others: [N, D] and [M, D].
+        counts, again: how often each sample is in each draw, [R, N] and [R, M]; at least two of each in all.
+    """
+    x, y = as_features(features), as_features(others)
+    if x.shape[1] != y.shape[1]:
+        raise GanatomyError(f"expected features of one length, got {x.shape[1]} and {y.shape[1]}")
+    found = []
+    for some, more in zip(np.asarray(counts, np.float64), np.asarray(again, np.float64), strict=True):
+        (mean, own, spread), (other, theirs, wide) = _repeated(x, some), _repeated(y, more)
+        apart, cross = mean - other, own @ theirs.T
+        square = cross @ cross.T if len(own) <= len(theirs) else cross.T @ cross
+        shared = np.sqrt(np.linalg.eigvalsh(square).clip(0)).sum()
+        found.append(apart @ apart + max(0.0, spread + wide - 2 * shared))
+    return np.array(found)
+
+
 class Target:
     """A set that many others are compared with: what is its own is worked out once."""
 
@@ -117,7 +147,16 @@ def _fitted(x: Float64) -> tuple[Float64, Float64, float]:
     mean = x.mean(0)
     centred = (x - mean) / np.sqrt(len(x) - 1)
     few = len(x) <= x.shape[1]
-    return mean, centred.T if few else root(centred.T @ centred), float((centred**2).sum())
+    return mean, centred.T if few else triangular(centred.T @ centred), float((centred**2).sum())
+
+
+def _repeated(x: Float64, times: Float64) -> tuple[Float64, Float64, float]:
+    """Return mean [D], B [r, D] with B^T B the covariance, and its trace, of x [N, D] with its samples repeated."""
+    rows, times = x[times > 0], times[times > 0]
+    mean = times @ rows / times.sum()
+    factor = (rows - mean) * np.sqrt(times / (times.sum() - 1))[:, None]
+    spread = float((factor**2).sum())
+    return mean, factor if len(factor) <= x.shape[1] else triangular(factor.T @ factor).T, spread
 
 
 def segmentation_distance(areas: ArrayLike, others: ArrayLike) -> Frechet:
@@ -146,3 +185,12 @@ def root(covariance: Float64) -> Float64:
     values, vectors = np.linalg.eigh(covariance)
     kept = values > max(values.max(initial=0.0), 0.0) * len(values) * np.finfo(np.float64).eps
     return vectors[:, kept] * np.sqrt(values[kept])
+
+
+def triangular(covariance: Float64) -> Float64:
+    """Return a root like :func:`root`'s, several times as quickly where the covariance has full rank."""
+    try:
+        lower = np.asarray(np.linalg.cholesky(covariance), np.float64)
+    except np.linalg.LinAlgError:
+        return root(covariance)
+    return lower

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -15,6 +15,8 @@ from segmodels import GanatomyError
 from segmodels.errors import unknown_name
 
 from ..generators import Codes, Generator
+from ..generators.codes import NO_NOISE
+from ..samples import Sampling
 
 EPSILON = 1e-4
 OUTER = 0.01  # share of the values that is left out at each end, as in the paper
@@ -25,7 +27,7 @@ Progress = Callable[[int, int], None]
 
 @dataclass(frozen=True, eq=False)
 class PathLengths:
-    """The squared step lengths of N pairs, [N], and their mean without the outermost in a hundred at either end."""
+    """The squared step lengths of N paths, [N], and their mean without the outermost in a hundred at either end."""
 
     each: NDArray[np.float64]
 
@@ -43,37 +45,43 @@ def squared_difference(a: Tensor, b: Tensor) -> Tensor:
 
 def path_length(
     generator: Generator,
-    samples: int = 1000,
+    seeds: Sequence[int] = range(2000),
     distance: Distance = squared_difference,
     space: str = "w",
     at_ends: bool = False,
     epsilon: float = EPSILON,
+    sampling: Sampling | None = None,
     seed: int = 0,
     batch: int = 4,
     progress: Progress | None = None,
 ) -> PathLengths:
-    """Measure ``d(G(t), G(t + epsilon)) / epsilon^2`` over random pairs of latents.
+    """Measure ``d(G(t), G(t + epsilon)) / epsilon^2`` along paths between random latents.
 
     Args:
+        seeds: of the latents: the first path goes from the first to the second, the next from the third to the fourth;
+            both ends have the class of the first. An odd one is left out.
         space: ``"w"`` goes straight between intermediate latents, ``"z"`` along a great circle between latents.
         at_ends: t = 0 instead of anywhere between.
-        seed: of the pairs and of t; pair i has seeds of its own.
+        sampling: classes (one, or one a seed), truncation and noise. In ``"z"`` the latents on the way are truncated
+            as those at the ends are.
+        seed: of t.
+        batch: paths at a time.
 
     Raises:
-        GanatomyError: for ``space="w"`` of a generator without intermediate latents.
+        GanatomyError: for ``space="w"`` of a generator without intermediate latents; for fewer than two seeds.
     """
     if space not in ("w", "z"):
         raise unknown_name("space", space, ["w", "z"])
-    if samples < 1 or not epsilon > 0:
-        raise GanatomyError(f"expected at least one sample and epsilon > 0, got {samples} and {epsilon}")
-    places = np.random.RandomState(seed).uniform(size=samples) * (0.0 if at_ends else 1.0)
+    count = len(seeds) // 2
+    if count < 1 or not epsilon > 0 or batch < 1:
+        raise GanatomyError(
+            f"expected two seeds at least, epsilon > 0, and a batch of at least 1, got {len(seeds)}, {epsilon}, {batch}"
+        )
+    places = np.random.RandomState(seed).uniform(size=count) * (0.0 if at_ends else 1.0)
     found = []
-    for start in range(0, samples, batch):
-        stop = min(start + batch, samples)
-        seeds = [(seed + 2 * i) % 2**32 for i in range(start, stop)]
-        first = generator.sample(seeds)
-        classes = None if first.classes is None else first.classes.tolist()
-        second = generator.sample([(s + 1) % 2**32 for s in seeds], classes)
+    for start in range(0, count, batch):
+        stop = min(start + batch, count)
+        first, second = _ends(generator, seeds[2 * start : 2 * stop], sampling or Sampling(), 2 * start)
         t = torch.from_numpy(places[start:stop])[:, None]
         images = [
             F.adaptive_avg_pool2d(generator(codes), min(SIDE, generator.resolution))
@@ -81,20 +89,32 @@ def path_length(
         ]
         found.append(distance(images[0], images[1]).double().cpu().numpy() / epsilon**2)
         if progress is not None:
-            progress(stop, samples)
+            progress(stop, count)
     return PathLengths(np.concatenate(found))
+
+
+def _ends(generator: Generator, seeds: Sequence[int], sampling: Sampling, offset: int) -> tuple[Codes, Codes]:
+    """Return the codes of every second seed from the first on, and of those after them; ``offset``: seeds before."""
+    s = sampling
+    given = s.classes[offset : offset + len(seeds) : 2] if isinstance(s.classes, tuple) else s.classes
+    first = generator.sample(seeds[::2], given, s.truncation, s.cutoff, s.noise)
+    classes = None if first.classes is None else first.classes.tolist()
+    return first, generator.sample(seeds[1::2], classes, s.truncation, s.cutoff, s.noise)
 
 
 def _between(generator: Generator, first: Codes, second: Codes, t: Tensor, space: str) -> Codes:
     """Return codes at ``t`` [N, 1] between two, with the noise of the first."""
-    noise = "const" if first.noise is None else first.noise.tolist()
+    noise: str | list[int] = "const" if first.noise is None else first.noise.tolist()
+    if first.noise is not None and bool((first.noise == NO_NOISE).all()):
+        noise = "none"
     if space == "w":
         if first.w is None or second.w is None:
             raise GanatomyError(f"{generator.name} ({generator.family}) has no intermediate latents; use space='z'")
         return generator.codes(first.w.lerp(second.w, t[..., None].to(first.w)), noise)
     assert first.z is not None
     assert second.z is not None
-    return generator.map(great_circle(first.z, second.z, t), first.classes, noise=noise)
+    z = great_circle(first.z, second.z, t)
+    return generator.map(z, first.classes, first.truncation, first.cutoff, noise)
 
 
 def great_circle(a: Tensor, b: Tensor, t: Tensor) -> Tensor:

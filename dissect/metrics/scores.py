@@ -2,30 +2,37 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Collection, Sequence
+from collections.abc import Callable, Collection
 from dataclasses import dataclass
-from typing import Any
 
 import numpy as np
-from numpy.typing import NDArray
 
 from segmodels import GanatomyError, Segmenter
 
 from ..effects.areas import pixels_of
 from .extractors import Extractor
-from .gaussians import Float64, frechet_of, segmentation_distance
+from .gaussians import PER_CENT, Float64, frechet_distance, frechet_of
 from .imagesets import ImageSet
-from .kernels import kernel_distance, resampled_distances
+from .kernels import kernel_distance
 from .neighbours import coverage
+from .pairs import Pairs
+from .paths import PathLengths
+from .perceptual import Distance
 from .posteriors import inception_score
+from .resampling import (
+    RESAMPLES,
+    Measure,
+    around,
+    coverage_floors,
+    coverage_intervals,
+    deviation,
+    deviation_of,
+    halves,
+)
 from .sliced import sliced_distance
 
-RESAMPLES = 50
-SPLITS = 10  # of the reference into halves, for the noise floor
 EACH = 10  # images at least in a part of the inception score: of one image it is always 1
-NORMAL = 1.96  # deviations of a normal distribution between which 95% of it lie
 Progress = Callable[[int, int], None]
-Measure = Callable[[Float64, Float64], float]
 
 
 @dataclass(frozen=True)
@@ -35,11 +42,12 @@ class Score:
     Attributes:
         metric: its name; it is "fid" only of Inception's features.
         value: of the first set against the second, the reference.
-        low, high: the 95% interval over images (bootstrap); NaN where a metric has none.
-        floor: the most that two halves of the reference give in ten splits: what is not more than this means nothing.
+        low, high: the 95% interval over images (:mod:`.resampling`); NaN without resamples.
+        floor: what two halves of the reference give in ten splits, the most of a distance, the least of precision and
+            recall: what is not beyond it means nothing. NaN of what has no reference: inception score, path length.
         extractor, sha256: what the features are of.
-        samples, reference: how many images each set has.
-        parts: what the number is made of, by name.
+        samples, reference: how many images each set has, or how many paths there are; 0 where there is no reference.
+        parts: what the number is made of, or to be seen beside, by name.
     """
 
     metric: str
@@ -57,8 +65,8 @@ class Score:
         """Return it as a row of a table."""
         return {
             "metric": self.metric, "value": self.value, "low": self.low, "high": self.high, "floor": self.floor,
-            "extractor": self.extractor, "sha256": self.sha256[:12], "n": self.samples, "n_reference": self.reference,
-            **dict(self.parts),
+            "extractor": self.extractor, "sha256": self.sha256[:12], "n": self.samples,
+            "n_reference": self.reference or None, **dict(self.parts),
         }  # fmt: skip
 
 
@@ -84,9 +92,10 @@ def look(
     """Extract what the metrics need, a batch of images at a time."""
     features, posteriors, areas, done = [], [], [], 0
     for some in images.batches(batch):
-        features.append(extractor(some))
-        if (found := extractor.posteriors(some)) is not None:
-            posteriors.append(found)
+        found, classes = extractor.both(some)
+        features.append(found)
+        if classes is not None:
+            posteriors.append(classes)
         if segmenter is not None:
             labels = segmenter(some)
             areas.append(pixels_of(labels, len(segmenter.concepts)) / labels[0, 0].numel())
@@ -122,84 +131,71 @@ def compare(
     if min(len(ours), len(reference)) < 4:
         raise GanatomyError(f"expected at least 4 images in each set, got {len(ours)} and {len(reference)}")
 
-    def score(name: str, measure: Measure, x: Float64, y: Float64, of: tuple[str, str], **parts: float) -> Score:
-        low, high = interval(measure, x, y, seed, resamples)
-        return Score(
-            name, measure(x, y), low, high, halves(measure, y, seed), *of, len(x), len(y), tuple(parts.items())
-        )
+    def score(name: str, measure: Measure, x: Float64, y: Float64, of: tuple[str, str]) -> Score:
+        parts: tuple[tuple[str, float], ...] = ()
+        if measure is frechet_distance:
+            found = frechet_of(x, y)
+            value, parts = found.value, (("mean", found.mean), ("covariance", found.covariance))
+        else:
+            value = measure(x, y)
+        ends = around(value, deviation(measure, x, y, seed, resamples))
+        return Score(name, value, *ends, halves(measure, y, seed), *of, len(x), len(y), parts)
 
     of = (extractor.name, extractor.sha256)
     x, y = ours.features, reference.features
-    name = "fid" if extractor.inception else "frechet"
-    scores = []
-    if not only or name in only:
-        parts = frechet_of(x, y)
-        split = {"mean": parts.mean, "covariance": parts.covariance}
-        scores.append(score(name, lambda a, b: frechet_of(a, b).value, x, y, of, **split))
-    for name, measure in (("kernel", kernel_distance), ("sliced", sliced_distance)):
-        if not only or name in only:
-            scores.append(score(name, measure, x, y, of))
+    measures: dict[str, Measure] = {
+        "fid" if extractor.inception else "frechet": frechet_distance, "kernel": kernel_distance,
+        "sliced": sliced_distance,
+    }  # fmt: skip
+    scores = [score(name, measure, x, y, of) for name, measure in measures.items() if not only or name in only]
     if only:
         return scores
-    found = coverage(y, x)
-    for name, value in (("precision", found.precision), ("recall", found.recall)):
-        scores.append(Score(name, value, np.nan, np.nan, np.nan, *of, len(x), len(y)))
+    scores += _covering(x, y, of, seed, resamples)
     if ours.posteriors is not None:
-        # Pictures come sorted by name, and so perhaps by class: each part is to have all of them.
-        mixed = ours.posteriors[np.random.RandomState(seed).permutation(len(x))]
-        splits = inception_score(mixed, max(1, min(10, len(x) // EACH)))
-        spread = float(splits.std())
-        scores.append(
-            Score("inception score", float(splits.mean()), np.nan, np.nan, np.nan, *of, len(x), 0, (("sd", spread),))
-        )
+        scores.append(_inception(ours.posteriors, reference.posteriors, of, seed, resamples))
     if segmenter is not None and ours.areas is not None and reference.areas is not None:
-        apart = segmentation_distance(ours.areas, reference.areas)
-        scores.append(
-            score(
-                "segmentation", lambda a, b: segmentation_distance(a, b).value, ours.areas, reference.areas,
-                (segmenter.name, segmenter.sha256), mean=apart.mean, covariance=apart.covariance,
-            )
-        )  # fmt: skip
+        # In per cent, as in `segmentation_distance`.
+        areas, others, named = PER_CENT * ours.areas, PER_CENT * reference.areas, (segmenter.name, segmenter.sha256)
+        scores.append(score("segmentation", frechet_distance, areas, others, named))
     return scores
 
 
-def interval(
-    measure: Measure, x: Float64, y: Float64, seed: int = 0, resamples: int = RESAMPLES
-) -> tuple[float, float]:
-    """Return the 95% interval of ``measure(x, y)``: the number plus and minus 1.96 deviations of the bootstrap.
-
-    A set that is drawn again from itself repeats images, which moves a distance upwards; so the resampled values tell
-    how much the number varies, but not where it is.
-    """
-    if not resamples:
-        return np.nan, np.nan
-    state = np.random.RandomState(seed)
-    drawn = [(_again(x, state), _again(y, state)) for _ in range(resamples)]
-    if measure is kernel_distance:
-        found = resampled_distances(x, y, *(times_of(rows) for rows in zip(*drawn, strict=True)))
-    else:
-        found = np.array([measure(x[a], y[b]) for a, b in drawn])
-    value, reach = measure(x, y), NORMAL * float(np.std(found, ddof=1))
-    return value - reach, value + reach
+def path_score(found: PathLengths, space: str, distance: Distance, seed: int = 0, resamples: int = RESAMPLES) -> Score:
+    """Return a path length with its interval over paths; it is of one generator, so that nothing is a reference."""
+    ends = around(found.value, deviation_of(lambda each: PathLengths(each).value, found.each, seed, resamples))
+    name = f"path length in {space}"
+    return Score(name, found.value, *ends, np.nan, distance.name, distance.sha256, len(found.each), 0)
 
 
-def halves(measure: Measure, y: Float64, seed: int = 0) -> float:
-    """Return the most that two random halves of a set give in ten splits.
-
-    One split would not do: the kernel distance of two halves is as often below zero as above.
-    """
-    state, middle = np.random.RandomState(seed), len(y) // 2
-    orders = [state.permutation(len(y)) for _ in range(SPLITS)]
-    if measure is kernel_distance:
-        first = np.array([np.bincount(order[:middle], minlength=len(y)) for order in orders])
-        return float(resampled_distances(y, y, first, 1 - first).max())
-    return max(measure(y[order[:middle]], y[order[middle:]]) for order in orders)
+def pair_score(pairs: Pairs, distance: Distance, seed: int = 0, resamples: int = RESAMPLES) -> Score:
+    """Return the mean distance of pairs with its interval over pairs; beside it that of images that are no pairs."""
+    value, n = float(pairs.each.mean()), len(pairs.each)
+    ends = around(value, deviation_of(lambda some: float(some.mean()), pairs.each, seed, resamples))
+    parts = (("unrelated", float(pairs.unrelated.mean())),) if len(pairs.unrelated) else ()
+    return Score(distance.metric, value, *ends, np.nan, distance.name, distance.sha256, n, n, parts)
 
 
-def times_of(draws: Sequence[NDArray[Any]] | NDArray[Any]) -> NDArray[np.int64]:
-    """Return how often each of N samples is in each of R draws of N, [R, N]."""
-    return np.array([np.bincount(rows, minlength=len(rows)) for rows in draws])
+def _covering(x: Float64, y: Float64, of: tuple[str, str], seed: int, resamples: int) -> list[Score]:
+    """Return precision and recall of features [N, D] and a reference's [M, D]."""
+    found = coverage(y, x)
+    ends, floors = coverage_intervals(y, x, found, seed, resamples), coverage_floors(y, seed)
+    values = (("precision", found.precision), ("recall", found.recall))
+    return [
+        Score(name, value, *ends[i], floors[i], *of, len(x), len(y)) for i, (name, value) in enumerate(values)
+    ]  # fmt: skip
 
 
-def _again(x: Float64, state: np.random.RandomState) -> NDArray[np.int64]:
-    return state.randint(0, len(x), len(x))
+def _inception(p: Float64, others: Float64 | None, of: tuple[str, str], seed: int, resamples: int) -> Score:
+    """Return the inception score of posteriors [N, K], with the deviation of its parts and the reference's own."""
+
+    def parts_of(some: Float64) -> Float64:
+        return inception_score(some, max(1, min(10, len(some) // EACH)))
+
+    def mean(some: Float64) -> float:
+        return float(parts_of(some).mean())
+
+    # Pictures come sorted by name, and so perhaps by class: each part is to have all of them.
+    ours, *more = (some[np.random.RandomState(seed).permutation(len(some))] for some in (p, others) if some is not None)
+    low, high = around(mean(ours), deviation_of(mean, ours, seed, resamples))
+    told = (("sd", float(parts_of(ours).std())), *(("reference", mean(some)) for some in more))
+    return Score("inception score", mean(ours), low, high, np.nan, *of, len(p), sum(map(len, more)), told)

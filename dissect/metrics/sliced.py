@@ -5,6 +5,8 @@ Survey, Eq. 3. On patches of a Laplacian pyramid (Karras et al., ICLR 2018) it n
 
 from __future__ import annotations
 
+from collections.abc import Iterator
+
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 from scipy import ndimage
@@ -31,17 +33,24 @@ def sliced_distance(
         power: 2 for mean squared differences of sorted projections, 1 for mean absolute ones.
         seed: of the directions.
     """
-    x, y = as_features(features, least=1), as_features(others, least=1)
-    if x.shape[1] != y.shape[1]:
-        raise GanatomyError(f"expected features of one length, got {x.shape[1]} and {y.shape[1]}")
     if power not in (1, 2) or directions < 1:
         raise GanatomyError(f"expected power 1 or 2 and at least one direction, got {power} and {directions}")
-    state, total = np.random.RandomState(seed), 0.0
-    for start in range(0, directions, BLOCK):
-        unit = state.randn(x.shape[1], min(BLOCK, directions - start))
-        unit /= np.linalg.norm(unit, axis=0)
-        total += float(_between(x @ unit, y @ unit, power).sum())
-    return total / directions
+    projected = _projected(features, others, directions, seed)
+    return sum(float(_between(x, y, power).sum()) for x, y in projected) / directions
+
+
+def resampled_sliced(features: ArrayLike, others: ArrayLike, counts: ArrayLike, again: ArrayLike) -> Float64:
+    """Return [R]: :func:`sliced_distance` of sets with their samples repeated, or left out, along the same directions.
+
+    Args:
+        features, others: [N, D] and [M, D].
+        counts, again: how often each sample is in each draw, integers [R, N] and [R, M].
+    """
+    a, b = np.asarray(counts, np.int64), np.asarray(again, np.int64)
+    total = np.zeros(len(a))
+    for x, y in _projected(features, others, DIRECTIONS, 0):
+        total += [_between(np.repeat(x, s, 0), np.repeat(y, t, 0), 2).sum() for s, t in zip(a, b, strict=True)]
+    return total / DIRECTIONS
 
 
 def pyramid_distances(
@@ -88,6 +97,18 @@ def _smoothed(image: Float64) -> Float64:
     for axis in (1, 2):
         image = ndimage.correlate1d(image, KERNEL, axis=axis, mode="mirror")
     return image
+
+
+def _projected(features: ArrayLike, others: ArrayLike, directions: int, seed: int) -> Iterator[tuple[Float64, Float64]]:
+    """Yield projections [N, L] and [M, L] of features [N, D] and [M, D], some directions at a time."""
+    x, y = as_features(features, least=1), as_features(others, least=1)
+    if x.shape[1] != y.shape[1]:
+        raise GanatomyError(f"expected features of one length, got {x.shape[1]} and {y.shape[1]}")
+    state = np.random.RandomState(seed)
+    for start in range(0, directions, BLOCK):
+        unit = state.randn(x.shape[1], min(BLOCK, directions - start))
+        unit /= np.linalg.norm(unit, axis=0)
+        yield x @ unit, y @ unit
 
 
 def _patches(images: NDArray, each: int, state: np.random.RandomState) -> dict[int, Float64]:
