@@ -28,6 +28,7 @@ from .commands import (
     insertion,
     metrics,
     report,
+    rewrite,
     segmenters,
     sweep,
     units,
@@ -49,6 +50,7 @@ app = typer.Typer(
 app.add_typer(generators.app, name="generators")
 app.add_typer(segmenters.app, name="segmenters")
 app.add_typer(artifacts.app, name="artifacts")
+app.add_typer(rewrite.app, name="rewrite")
 app.add_typer(cache.app, name="cache")
 app.command("dissect")(dissect.dissect)
 app.command("merge")(dissect.merge)
