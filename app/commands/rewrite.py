@@ -58,6 +58,7 @@ def request_(
     truncation: Truncation = 1.0,
 ) -> None:
     """Write a request from seeds, and boxes or concepts in their images: --copy 47:hair --paste 1,2:hair."""
+    path = _written(out_file)
     copied = [] if copy is None else regions_of(copy, resolution)
     if len(copied) > 1:
         raise GanatomyError(f"--copy: expected one seed, got {len(copied)}")
@@ -66,7 +67,7 @@ def request_(
         tuple(r for text in context or [] for r in regions_of(text, resolution)), goal,
         Sampling(class_, truncation), name,
     )  # fmt: skip
-    out.print(str(made.save(_written(out_file))), markup=False)
+    out.print(str(made.save(path)), markup=False)
 
 
 @app.command()
