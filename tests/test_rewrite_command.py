@@ -80,7 +80,8 @@ def test_an_edit_is_written_with_its_memory_and_a_picture(folder, capsys):
 
 
 def test_edits_stack_scale_bundle_and_draw(folder, capsys):
-    one, out = str(folder / "edit.safetensors"), folder / "both.bundle"
+    one, out = str(folder / "weak.safetensors"), folder / "both.bundle"
+    assert solve(folder, "weak.safetensors", "--strength", "0.1") == 0  # so that a cross is still one
     assert solve(folder, "second.safetensors", "--with", one, layer="layer2") == 0
     both = ["rewrite", "apply", "planted:7", one, str(folder / "second.safetensors")]
     assert run([
@@ -89,7 +90,7 @@ def test_edits_stack_scale_bundle_and_draw(folder, capsys):
     ]) == 0  # fmt: skip
     generator = dissect.load("planted:7")
     recipe = Recipe.load(folder / "both.safetensors")
-    assert [edit.strength for edit in recipe] == [0.5, 0.5]
+    assert [edit.strength for edit in recipe] == [0.05, 0.5]
     codes = generator.sample([19, 50])
     assert torch.equal(dissect.load(out)(codes), generator(codes, recipe))
     assert not torch.equal(generator(codes, recipe), generator(codes))
