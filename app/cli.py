@@ -28,6 +28,7 @@ from .commands import (
     insertion,
     metrics,
     report,
+    rewrite,
     rewrite_judge,
     segmenters,
     sweep,
@@ -50,11 +51,10 @@ app = typer.Typer(
 app.add_typer(generators.app, name="generators")
 app.add_typer(segmenters.app, name="segmenters")
 app.add_typer(artifacts.app, name="artifacts")
+rewrite.app.command("evaluate")(rewrite_judge.evaluate)
+rewrite.app.command("sweep")(rewrite_judge.sweep)
+app.add_typer(rewrite.app, name="rewrite")
 app.add_typer(cache.app, name="cache")
-rewriting = typer.Typer(help="Change a rule of a generator, not an image.", no_args_is_help=True)
-rewriting.command("evaluate")(rewrite_judge.evaluate)
-rewriting.command("sweep")(rewrite_judge.sweep)
-app.add_typer(rewriting, name="rewrite")
 app.command("dissect")(dissect.dissect)
 app.command("merge")(dissect.merge)
 app.command("units")(units.units)

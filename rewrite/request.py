@@ -176,7 +176,7 @@ class Request:
         if not isinstance(told, Mapping) or told.get("format") != FORMAT:
             raise GanatomyError(f'expected a JSON object with "format": "{FORMAT}"')
         if not isinstance(told.get("version"), int) or told["version"] > VERSION:
-            raise GanatomyError(f"it has version {told.get('version')}, this ganatomy reads {VERSION}")
+            raise GanatomyError(f"it has version {told.get('version')!r}, this ganatomy reads {VERSION}")
         known = {"format", "version", "name", "resolution", "goal", "sampling", "copy", "paste", "context"}
         if unknown := sorted(set(told) - known):
             raise GanatomyError(f"unknown entries {shown(unknown)}; known: {', '.join(sorted(known))}")

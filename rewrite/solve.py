@@ -19,6 +19,7 @@ import torch
 from torch import Tensor
 
 from dissect import GanatomyError, Generator, WeightEdit
+from dissect.checkpoint import GanatomyWarning
 from dissect.edits import Edit
 from dissect.generators.convolutions import Convolution, convolution_of
 from dissect.generators.segments import without
@@ -42,7 +43,7 @@ SAMPLES = 256  # images whose keys say what is typical, when none are named
 LARGE = 1.0  # a change as large as the weights, or as what they make of typical keys, spoils images
 
 
-class RewriteWarning(UserWarning):
+class RewriteWarning(GanatomyWarning):
     """The edit was made, but is likely not what was meant."""
 
 
@@ -183,7 +184,7 @@ def made(
     convolution = goals[0].convolution
     factors = left.astype(np.float32), basis.factor().astype(np.float32)
     whole = WeightEdit(convolution.layer, convolution.weight, *factors, convolution.reading.swapped)
-    facts = facts | {"attained": attained(goals, whole)} | sizes(goals[0], whole)
+    facts = facts | {"attained": attained(goals, whole)} | sizes(goals[0], basis, left)
     if trace is not None:
         facts["losses"] = {"first": trace.losses[0], "last": trace.losses[-1], "steps": trace.steps}
     large = max(facts["relative_norm"], facts["disturbance"]) * abs(strength)
@@ -196,25 +197,29 @@ def made(
     return replace(whole, strength=strength, provenance=facts)
 
 
-def sizes(goal: Goal, edit: WeightEdit) -> dict[str, float]:
+def sizes(goal: Goal, basis: Basis, left: Float64) -> dict[str, float]:
     """Return how large a change is: beside the weights, and in what it does to typical keys' values (root mean square).
 
     The latter, ``disturbance``, is sqrt(E |dW k|^2 / E |W k|^2): how much all other values move.
     """
     patches, memory, weight = goal.patches, goal.memory, goal.convolution.tensor.detach().cpu().double()
-    delta = torch.from_numpy(edit.delta().copy())
-    moved = usual = 0.0
+    moved = usual = squared = 0.0
+    start = 0
     for index, phase in enumerate(patches.phases):
-        before, change = (patches.matrix(tensor, phase).numpy() for tensor in (weight, delta))
+        rows, before = basis.rows[index], patches.matrix(weight, phase).numpy()
+        part = left[:, start : start + len(rows)]
+        start += len(rows)
+        squared += float(np.sum((part.T @ part) * (rows @ rows.T)))
         if memory.kind == "patch":
-            moved += memory.energy(change, index)
+            seen = rows @ memory.factors[index]
+            moved += float(np.sum((part.T @ part) * (seen @ seen.T)))
             usual += memory.energy(before, index)
-        else:  # tap by tap, as if what neighbouring pixels hold were unrelated
-            taps = len(phase.taps)
-            for tap in range(taps):
-                moved += memory.energy(change.reshape(len(change), -1, taps)[:, :, tap], 0)
-                usual += memory.energy(before.reshape(len(before), -1, taps)[:, :, tap], 0)
-    norm = float(delta.norm() / weight.norm()) if weight.any() else float("inf")
+            continue
+        taps, change = len(phase.taps), part @ rows
+        for tap in range(taps):  # as if what neighbouring pixels hold were unrelated
+            moved += memory.energy(change.reshape(len(change), -1, taps)[:, :, tap], 0)
+            usual += memory.energy(before.reshape(len(before), -1, taps)[:, :, tap], 0)
+    norm = float(np.sqrt(squared) / weight.norm()) if weight.any() else float("inf")
     return {"relative_norm": norm, "disturbance": float(np.sqrt(moved / usual)) if usual else float("inf")}
 
 

@@ -33,6 +33,7 @@ from .trial import Aim, Counted, Int64, Trial, Variant, copied_value
 RANKS = (1, 2, 4, 8)
 LEAST_HEIGHT = 8  # of a layer by default: below it, a cell is too large a part of the image to be one thing
 WITHIN = 0.9  # of the largest effect: what comes as near to it may be chosen for changing less elsewhere
+LEAST = 0.01  # effect below which nothing is recommended: random edits reach that, too
 SAME = 1e-3  # change outside that is as good as none: an eighth of one of the 256 grades of a pixel
 MOST_OUTSIDE = 0.1  # mean change outside that is allowed: a twentieth of a pixel's range is plainly seen
 
@@ -94,7 +95,7 @@ class RewriteSweep(Measured):
 
     @property
     def recommended(self) -> int | None:
-        """The candidate that the rule recommends, or None if none changes anything, or all change too much else."""
+        """The candidate that the rule recommends, or None if none does what was asked, or all change too much else."""
         return recommended(self.effect, self.change, [rank for _, rank, _ in self.candidates], self.most_outside)
 
     @property
@@ -108,7 +109,7 @@ class RewriteSweep(Measured):
         return (
             f"of the candidates that change the rest of the image by at most {self.most_outside:g} (mean, of a range "
             f"of 2), those whose effect is at least {WITHIN:g} of the largest; of these the one that changes the rest "
-            f"least, or one of lower rank that changes it by at most {SAME:g} more"
+            f"least, or one of lower rank that changes it by at most {SAME:g} more; none if no effect reaches {LEAST:g}"
         )
 
     def rows(self) -> list[dict[str, Any]]:
@@ -139,7 +140,7 @@ def recommended(effect: Float64, outside: Float64, ranks: Sequence[int], most: f
     """
     harm = np.nan_to_num(outside, nan=0.0)
     allowed = np.flatnonzero(harm <= most)
-    if not len(allowed) or not effect[allowed].max() > 0:
+    if not len(allowed) or effect[allowed].max() < LEAST:
         return None
     near = [int(v) for v in allowed if effect[v] >= WITHIN * effect[allowed].max()]
     least = min(harm[v] for v in near)

@@ -317,7 +317,7 @@ def test_what_cannot_be_solved_is_listed_with_its_reason(generator, segmenter, r
         ([0.5, 0.8, 1.0], [0.00, 0.02, 0.30], [1, 1, 1], 1),  # too much elsewhere
         ([1.0, 1.0, 1.0], [0.01, 0.0109, 0.02], [4, 2, 1], 1),  # a lower rank for next to nothing
         ([1.0, 1.0, 1.0], [0.01, 0.01, 0.0099], [4, 1, 1], 2),
-        ([0.0, 0.0, 0.0], [0.00, 0.01, 0.01], [1, 1, 1], None),  # no effect
+        ([0.0, 0.0, 0.009], [0.00, 0.01, 0.01], [1, 1, 1], None),  # no effect to speak of
         ([1.0, 1.0, 1.0], [0.20, 0.30, 0.40], [1, 1, 1], None),
         ([1.0, 0.2, 0.2], [np.nan, 0.0, 0.0], [1, 1, 1], 0),  # all of every image is the source
     ],

@@ -64,7 +64,7 @@ def told(**changes):
         ([], "expected a JSON object"),
         ({}, 'expected a JSON object with "format"'),
         (told(version=9), "version 9, this ganatomy reads 1"),
-        (told(version="1"), "version 1, this"),
+        (told(version="1"), "version '1', this"),
         (told(colour=1), "unknown entries colour"),
         (told(paste=[]), "at least one region to paste"),
         (told(paste={"seed": 2}), "a list of regions"),
