@@ -82,7 +82,9 @@ def test_an_edit_is_written_with_its_memory_and_a_picture(folder, capsys):
 def test_edits_stack_scale_bundle_and_draw(folder, capsys):
     one, out = str(folder / "weak.safetensors"), folder / "both.bundle"
     assert solve(folder, "weak.safetensors", "--strength", "0.1") == 0  # so that a cross is still one
-    assert solve(folder, "second.safetensors", "--with", one, layer="layer2") == 0
+    boxes = ["--copy", "18:0,0,32,32", "--paste", "19:16,16,48,48", "--resolution", "64"]
+    assert run(["rewrite", "request", str(folder / "boxes.json"), *boxes]) == 0
+    assert solve(folder, "second.safetensors", "--with", one, request="boxes.json", layer="layer2") == 0
     both = ["rewrite", "apply", "planted:7", one, str(folder / "second.safetensors")]
     assert run([
         *both, "--out", str(out), "--save-recipe", str(folder / "both.safetensors"), "--pictures",
