@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 import math
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -29,17 +29,23 @@ def joined(names: Sequence[str], other: str = "anything else") -> str:
     return " and ".join(names) or other
 
 
+def aim_of(facts: Mapping[str, Any]) -> tuple[str, str]:
+    """Return what was to change, and what it was to become, for people."""
+    return joined(facts["source"]), joined(facts["target"], "anything else" if facts["counted"] else "what is copied")
+
+
 def measures(made: Evaluation) -> Rows:
     """Return a row for each measure that is known, with a column for the rewrite and for each random edit."""
-    source, target = joined(made.facts["source"]), joined(made.facts["target"])
+    source, target = aim_of(made.facts)
     rows, listed = made.rows(), []
 
     def add(name: str, cells: Sequence[str]) -> None:
         if any(cell != NO_VALUE for cell in cells):
             listed.append({"measure": name, **dict(zip(made.names, cells, strict=True))})
 
-    add(f"{source}: share that becomes {target}", [_share(row, "effect", ("low", "high")) for row in rows])
-    add(f"area of {target}", [f"{percent(r['target_before'])} to {percent(r['target_after'])}" for r in rows])
+    if made.facts["counted"]:
+        add(f"{source}: share that becomes {target}", [_share(row, "effect", ("low", "high")) for row in rows])
+        add(f"area of {target}", [f"{percent(r['target_before'])} to {percent(r['target_after'])}" for r in rows])
     add("features, on the way to the copied", [_share(r, "attained", ("attained_low", "attained_high")) for r in rows])
     add("direction of that (cosine)", [_number(row["cosine"], 2) for row in rows])
     add(f"mean change of {source}", [_number(row["inside"]) for row in rows])
@@ -56,13 +62,16 @@ def measures(made: Evaluation) -> Rows:
 
 def told(made: Evaluation) -> str:
     """Say in a sentence or two what came of it."""
-    source, target = joined(made.facts["source"]), joined(made.facts["target"])
+    source, target = aim_of(made.facts)
     row = made.rows()[0]
     shares = zip(made.names[1:], made.effect[1:], strict=True)
     random = " and ".join(f"{percent(float(share))} by {name}" for name, share in shares)
     beside = f" ({random})" if random else ""
-    became = f"{percent(row['effect'])} of the pixels of {source} became {target}{beside}"
-    head = f"{became}, in {made.images} images that show it. "
+    if made.facts["counted"]:
+        did = f"{percent(row['effect'])} of the pixels of {source} became {target}{beside}"
+    else:
+        did = f"Features of {source} went {percent(row['effect'])} of the way to what is copied{beside}"
+    head = f"{did}, in {made.images} images{' that show it' if made.facts['counted'] else ''}. "
     if row["low"] is None:
         return head + "These are too few images to say how sure that is."
     return head + (
@@ -76,10 +85,10 @@ def write_page(folder: Path, made: Evaluation, generator: Generator, recipe: Rec
     Images are the first by seed that show the source, and the first of all: none is picked for how it looks.
     """
     showing = [int(seed) for seed in made.seeds[made.source > 0]]
-    kinds = [
-        (f"Images that show {joined(made.facts['source'])}", "source.png", showing),
-        ("A plain sample", "plain.png", [int(seed) for seed in made.seeds]),
-    ]
+    source, target = aim_of(made.facts)
+    kinds = [("A plain sample", "plain.png", [int(seed) for seed in made.seeds])]
+    if len(showing) < len(made.seeds):
+        kinds.insert(0, (f"Images that show {source}", "source.png", showing))
     pictures = []
     for name, file, seeds in kinds:
         some = seeds[:PICTURES]
@@ -92,7 +101,7 @@ def write_page(folder: Path, made: Evaluation, generator: Generator, recipe: Rec
     )  # fmt: skip
     text = env.get_template("rewritten.html").render(
         facts=made.facts, images=len(made.seeds), told=told(made), rows=measures(made), pictures=pictures,
-        source=joined(made.facts["source"]), target=joined(made.facts["target"]), edits=_edits(made),
+        source=source, target=target, edits=_edits(made),
         style=(TEMPLATES / "report.css").read_text(encoding="utf-8"),
     )  # fmt: skip
     (folder / "index.html").write_text(text, encoding="utf-8")

@@ -16,7 +16,7 @@ A layer is an associative memory, ``v = W k`` (survey, Eq. 9; Bau et al., ECCV 2
 ``solve``       the closed form, and what all methods share
 ``optimise``    goals behind a non-linearity
 ``evaluate``    what an edit does to images that its request has not seen (``trial``: making and counting them,
-                ``locality``: change elsewhere, ``controls``: random edits of its size)
+                ``aims``: of which pixels, ``locality``: change elsewhere, ``controls``: random edits of its size)
 ``sweep``       which layer, which rank
 ==============  ======================================================================================
 """

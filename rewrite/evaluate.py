@@ -31,11 +31,12 @@ from dissect.metrics.extractors import Extractor
 from dissect.samples import Sampling
 from segmodels import Segmenter
 
+from .aims import PLACE, Aim
 from .controls import CONTROLS, controls_of
 from .locality import Distance
 from .moments import Float64
 from .request import Request
-from .trial import Aim, Counted, Int64, Trial, Variant, copied_value
+from .trial import Counted, Int64, Trial, Variant, copied_value
 
 DRIFTS = ("frechet", "kernel")
 
@@ -99,13 +100,13 @@ class Evaluation(Measured):
 
     @cached_property
     def effect(self) -> Float64:
-        """Share of the source's pixels that became the target, over all images, [V]."""
-        return self.became.sum(1) / self.source.sum()
+        """Share of the source's pixels that became the target, over all images, [V]; else :attr:`attained`."""
+        return self.became.sum(1) / self.source.sum() if self.facts["counted"] else self.attained
 
     @cached_property
     def effect_interval(self) -> Float64:
         """95% interval [V, 2] of :attr:`effect` over the images that show the source; NaN for fewer than 10."""
-        return shares_interval(self.became, self.source)
+        return shares_interval(self.became, self.source) if self.facts["counted"] else self.attained_interval
 
     @cached_property
     def target_change(self) -> Float64:
@@ -157,7 +158,7 @@ def evaluate(
     segmenter: Segmenter,
     edits: Sequence[Edit] | Edit,
     seeds: Sequence[int],
-    source: Sequence[str] | str,
+    source: Sequence[str] | str | None = None,
     target: Sequence[str] | str | None = None,
     *,
     request: Request | None = None,
@@ -175,8 +176,10 @@ def evaluate(
         generator, segmenter: whose images, and what reads them.
         edits: in order.
         seeds: of the images; those that take part in a request are left out, and their number told in the facts.
-        source: the concept that is to change, or several: pixels that have all of them.
-        target: what it is to become, likewise; None: anything else.
+        source: the concept that is to change, or several: pixels that have all of them. None: what the request is
+            about, a concept, or else the place that is pasted into, in all images (:class:`rewrite.aims.Aim`).
+        target: what it is to become, likewise; None: what is copied, if that is another concept; or anything else. Of a
+            place without a target no pixels are counted, and the effect is the way that features went.
         request: what was asked for; default: the one that the edits were made by, if it is one.
         controls: which random edits stand beside it: ``random values``, ``random keys``.
         extractor: what samples are compared by; None for no drift.
@@ -193,9 +196,10 @@ def evaluate(
     left, dropped = unseen(seeds, asked)
     how = sampling or (asked[0].sampling if asked else Sampling())
     bench = Bench(generator, segmenter, left, first_layer(generator, active), how, batch, threads)
-    aim = Aim.of(bench, source, target)
+    aim = Aim.of(bench, asked, source, target)
     layer = observed(active) if len(asked) == 1 and asked[0].copy is not None else None
     value = None if layer is None else copied_value(generator, asked[0], layer, segmenter)
+    check_effect(aim, value)
     random = controls_of(generator, active, controls, bench.samples)
     variants = [Variant(one, layer) for one in (active, *random)]
     counted = Trial(bench, aim, extractor, distance).run(variants, progress)
@@ -249,7 +253,8 @@ def described(
     names = [[bench.concepts[c].name for c in concepts] for concepts in (aim.source, aim.target)]
     perceptual = None if distance is None else [str(getattr(distance, key, "")) for key in ("name", "sha256")]
     return bench.described() | {
-        "source": names[0], "target": names[1], "left_out": dropped, "perceptual": perceptual,
+        "source": names[0] or [PLACE], "target": names[1], "counted": aim.counted, "left_out": dropped,
+        "perceptual": perceptual,
         "extractor": None if extractor is None else [extractor.name, extractor.sha256],
         "inception": extractor is not None and extractor.inception,
     }  # fmt: skip
@@ -284,6 +289,14 @@ def ways(counted: Counted, values: Sequence[Float64 | None]) -> tuple[Float64, F
     return went, cosine
 
 
+def check_effect(aim: Aim, value: Float64 | None) -> None:
+    """Raise GanatomyError if nothing says whether a rewrite did what it was to do."""
+    if not aim.counted and value is None:
+        raise GanatomyError(
+            "nothing is copied and no concept named, so no effect can be told; give a source or a target"
+        )
+
+
 def drift_of(counted: Counted, extractor: Extractor | None) -> Float64:
     """Return Fréchet and kernel distance of each variant's samples from the unedited, [V, 2, 4]; NaN if unknown."""
     found = np.full((len(counted.became), len(DRIFTS), 4), np.nan)
@@ -313,14 +326,3 @@ def mean(values: Float64) -> float:
     """Return the mean of what is known; NaN if nothing is."""
     known = values[~np.isnan(values)]
     return float(known.mean()) if len(known) else float("nan")
-
-
-def named_concepts(request: Request) -> tuple[str | None, str | None]:
-    """Return the source and the target that a request names itself, each None where it names none, or several.
-
-    The source is the concept of its context, or else of what is pasted into; the target what it copies, if another.
-    """
-    found = {region.concept for region in request.context or request.paste}
-    source = found.pop() if len(found) == 1 else None
-    copied = None if request.copy is None else request.copy.concept
-    return source, None if copied == source else copied

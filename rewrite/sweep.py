@@ -20,7 +20,8 @@ from dissect.metrics import KernelTarget, Target
 from dissect.metrics.extractors import Extractor
 from segmodels import Segmenter
 
-from .evaluate import described, drift_names, mean, shares_interval, unseen, ways
+from .aims import Aim
+from .evaluate import check_effect, described, drift_names, mean, shares_interval, unseen, ways
 from .goal import masks_of
 from .locality import Distance
 from .memory import RIDGE, Memory
@@ -28,7 +29,7 @@ from .moments import Float64
 from .request import Region, Request
 from .solve import METHODS, SAMPLES, RewriteWarning, solve
 from .stored import recall
-from .trial import Aim, Counted, Int64, Trial, Variant, copied_value
+from .trial import Counted, Int64, Trial, Variant, copied_value
 
 RANKS = (1, 2, 4, 8)
 LEAST_HEIGHT = 8  # of a layer by default: below it, a cell is too large a part of the image to be one thing
@@ -48,6 +49,7 @@ class RewriteSweep(Measured):
         seeds: of the images, [N].
         source: pixels of the source that are not the target already, [N].
         became: how many of these each candidate makes the target, [V, N].
+        cells, went: as in :class:`rewrite.Evaluation`, each [V, N].
         outside: mean absolute change outside the source, [V, N]; similarity: SSIM there; perceptual: likewise.
         attained: shares [V, 4]: of the convolution's values and of the layer's features as the request asks for them,
             on its own images; of the way of the features to those that were copied, on these; and its cosine.
@@ -58,13 +60,16 @@ class RewriteSweep(Measured):
 
     kind: ClassVar[str] = "rewrite-sweep"
     ARRAYS: ClassVar[tuple[str, ...]] = (
-        "seeds", "source", "became", "outside", "similarity", "perceptual", "attained", "size", "drift", "seconds",
+        "seeds", "source", "became", "cells", "went", "outside", "similarity", "perceptual", "attained", "size",
+        "drift", "seconds",
     )  # fmt: skip
 
     facts: Mapping[str, Any]
     seeds: Int64
     source: Int64
     became: Int64
+    cells: Float64
+    went: Float64
     outside: Float64
     similarity: Float64
     perceptual: Float64
@@ -80,13 +85,15 @@ class RewriteSweep(Measured):
 
     @cached_property
     def effect(self) -> Float64:
-        """Share of the source's pixels that became the target, over all images, [V]."""
-        return self.became.sum(1) / self.source.sum()
+        """Share of the source's pixels that became the target, over all images, [V]; or how far features went."""
+        return self.became.sum(1) / self.source.sum() if self.facts["counted"] else self.attained[:, 2]
 
     @cached_property
     def effect_interval(self) -> Float64:
         """95% interval [V, 2] of :attr:`effect` over the images that show the source; NaN for fewer than 10."""
-        return shares_interval(self.became, self.source)
+        if self.facts["counted"]:
+            return shares_interval(self.became, self.source)
+        return np.stack([shares_interval(w[None], c)[0] for w, c in zip(self.went, self.cells, strict=True)])
 
     @cached_property
     def change(self) -> Float64:
@@ -164,7 +171,7 @@ def sweep(
     segmenter: Segmenter,
     request: Request,
     seeds: Sequence[int],
-    source: Sequence[str] | str,
+    source: Sequence[str] | str | None = None,
     target: Sequence[str] | str | None = None,
     *,
     layers: Sequence[str] | None = None,
@@ -212,7 +219,7 @@ def sweep(
     names = list(dict.fromkeys(generator.layer(name).name for name in layers or default_layers(generator)))
     left, dropped = unseen(seeds, [request])
     bench = Bench(generator, segmenter, left, names[0], request.sampling, batch, threads)
-    aim = Aim.of(bench, source, target)
+    aim = Aim.of(bench, [request], source, target)
     wanted = [(rank, method) for method in dict.fromkeys(methods) for rank in dict.fromkeys(ranks)]
     solver = _Solver(generator, request, segmenter, memory_seeds, memory_file, ridge, wanted)
     for name in names:
@@ -226,6 +233,7 @@ def sweep(
         None if request.copy is None else copied_value(generator, request, layer, segmenter)
         for layer in (candidate[0] for candidate in solver.candidates)
     ]
+    check_effect(aim, values[0])
     variants = [
         Variant((edit,), None if value is None else candidate[0])
         for edit, value, candidate in zip(solver.edits, values, solver.candidates, strict=True)
@@ -239,7 +247,8 @@ def sweep(
         "ridge": float(ridge), "memory_images": len(memory_seeds),
     }  # fmt: skip
     made = RewriteSweep(
-        facts, bench.samples.seeds.astype(np.int64), counted.source, counted.became, counted.outside,
+        facts, bench.samples.seeds.astype(np.int64), counted.source, counted.became, counted.cells, went,
+        counted.outside,
         counted.similarity, counted.perceptual, np.column_stack([solver.attained, way, cosine]),
         np.array([[e.provenance["relative_norm"], e.provenance["disturbance"]] for e in solver.edits]),
         _drift(counted), np.array(solver.seconds),

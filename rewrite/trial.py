@@ -19,46 +19,13 @@ from dissect.metrics.extractors import Extractor
 from segmodels import Segmenter
 from segmodels.base import resize_labels
 
+from .aims import PLACE, Aim
 from .goal import masks_of
 from .locality import Distance, change, similarity
 from .moments import Float64
 from .request import Request
 
 Int64 = NDArray[np.int64]
-
-
-@dataclass(frozen=True)
-class Aim:
-    """What a rewrite is to do to images: pixels of one concept become another, or are that concept no longer.
-
-    Attributes:
-        source: indices of concepts; a pixel is of the source if it has all of them.
-        target: likewise; none: whatever is not the source.
-    """
-
-    source: tuple[int, ...]
-    target: tuple[int, ...]
-
-    @classmethod
-    def of(cls, bench: Bench, source: Sequence[str] | str, target: Sequence[str] | str | None) -> Aim:
-        """Return the aim of concepts' names; GanatomyError for unknown ones, or no source."""
-        names = [[given] if isinstance(given, str) else list(given or ()) for given in (source, target)]
-        found = [tuple(bench.concept(name) for name in some) for some in names]
-        if not found[0]:
-            raise GanatomyError("expected at least one concept as the source: what is to change")
-        return cls(found[0], found[1])
-
-    def masks(self, bench: Bench, labels: Tensor) -> tuple[Tensor, Tensor]:
-        """Return where the source is, and where the target is, bool [N, h, w], in labels [N, K, h, w]."""
-        source = self._all(bench, labels, self.source)
-        return source, self._all(bench, labels, self.target) if self.target else ~source
-
-    @staticmethod
-    def _all(bench: Bench, labels: Tensor, concepts: tuple[int, ...]) -> Tensor:
-        found = torch.ones_like(labels[:, 0], dtype=torch.bool)
-        for concept in concepts:
-            found &= labels[:, bench.concepts[concept].plane] == concept
-        return found
 
 
 @dataclass(frozen=True, eq=False)
@@ -143,7 +110,7 @@ class Trial:
                     progress(stop, len(bench))
         counted = _joined(batches, len(variants), self.extractor is not None)
         if not counted.source.any():
-            names = "' and '".join(bench.concepts[c].name for c in self.aim.source)
+            names = "' and '".join(bench.concepts[c].name for c in self.aim.source) or PLACE
             raise GanatomyError(
                 f"none of the {len(bench)} images shows '{names}' by {bench.segmenter.name} where the target is not "
                 f"already; give other seeds, or more"

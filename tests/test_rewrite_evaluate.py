@@ -22,11 +22,12 @@ from dissect.generators.convolutions import convolution_of
 from dissect.metrics.extractors import Pixels
 from dissect.samples import Samples, Sampling
 from rewrite import Region, Request
+from rewrite.aims import Aim, named_concepts, place_of
 from rewrite.controls import KEYS, VALUES, controls_of, disturbance, other_keys, other_values
-from rewrite.evaluate import named_concepts, requests_of, unseen, ways
+from rewrite.evaluate import requests_of, unseen, ways
 from rewrite.locality import change, similarity
 from rewrite.sweep import default_layers, located, recommended
-from rewrite.trial import Aim, Counted, copied_value
+from rewrite.trial import Counted, copied_value
 
 SHOWING = [1022, 1026, 1039, 1041, 1049, 1057, 1060, 1066, 1069, 1071, 1083, 1116, 1129]  # what the rule is about
 FRESH = [*SHOWING, *range(1000, 1020)]
@@ -353,7 +354,6 @@ def test_concepts_of_a_request_are_looked_up_once(generator, segmenter, rule):
     ("change", "words"),
     [
         ({"source": "nose"}, "nose"),
-        ({"source": []}, "at least one concept"),
         ({"target": "purple"}, "purple"),
         ({"source": ["circle", "square"]}, "none of the 33 images shows 'circle' and 'square'"),
         ({"seeds": "of the request"}, "all seeds take part"),
@@ -395,9 +395,55 @@ def test_provenance_that_is_none_is_told(edit):
         requests_of([replace(edit, provenance={"requests": [{}]})])
 
 
+def test_without_a_concept_it_is_about_the_place_that_is_pasted_into(generator, segmenter, request_, rule, edit):
+    """In all images alike; whether features went to what was copied is then the effect, unless a target is named."""
+    found = rewrite.evaluate(generator, segmenter, edit, SHOWING, controls=())
+    place = np.any([region.mask > 0 for region in request_.paste], 0)
+    np.testing.assert_array_equal(place_of(request_).numpy(), place)
+    assert found.facts["source"] == ["the place pasted into"]
+    assert (found.source == place.sum()).all()
+    np.testing.assert_array_equal(found.effect, found.attained)
+    codes = generator.sample(SHOWING)
+    share = place.astype(np.float64).reshape(16, 4, 16, 4).mean((1, 3))
+    before, after = (
+        (generator.capture(codes, LAYER, e).features[LAYER].double().numpy() * share).sum((0, 2, 3)) for e in ((), edit)
+    )
+    total = share.sum() * len(SHOWING)
+    way = copied_value(generator, request_, LAYER, segmenter) - before / total
+    assert found.attained[0] == pytest.approx((after - before) @ way / (way @ way) / total, rel=1e-9)
+    named = rewrite.evaluate(generator, segmenter, edit, SHOWING, target=rule[2], controls=())
+    index = [c.name for c in segmenter.concepts].index(rule[2])
+    blue = [(segmenter(generator(codes, e)).numpy() == index).any(1) for e in ((), edit)]
+    assert named.source.tolist() == (place & ~blue[0]).sum((1, 2)).tolist()
+    assert named.became[0].tolist() == (place & ~blue[0] & blue[1]).sum((1, 2)).tolist()
+    table, _ = rewrite.sweep(
+        generator, segmenter, request_, SHOWING, layers=[LAYER], ranks=[1], memory_seeds=range(100), ridge=1e-9
+    )
+    assert table.effect[0] == pytest.approx(found.effect[0], rel=1e-3)
+    assert table.effect_interval[0] == pytest.approx(found.effect_interval[0], rel=1e-3)
+
+
+def test_what_a_request_is_about_is_read_from_it(generator, segmenter, rule):
+    bench = Bench(generator, segmenter, range(4), LAYER, Sampling())
+    names, mask = [c.name for c in segmenter.concepts], np.ones((64, 64), np.float32)
+    asked = Request(64, [Region(1, concept="cross")], Region(2, concept="circle"))
+    assert Aim.of(bench, [asked], None, None).source == (names.index("cross"),)
+    assert Aim.of(bench, [asked], None, None).target == (names.index("circle"),)
+    assert Aim.of(bench, [asked], None, "red").target == (names.index("red"),)
+    assert Aim.of(bench, [asked], "red", None).target == ()
+    erased = Request(64, [Region(1, mask)], goal="erase")
+    assert Aim.of(bench, [erased], None, None).place.all()
+    edit = rewrite.solve(generator, erased, LAYER, seeds=range(20))
+    for requests in ([], [asked, asked], [Request(64, [Region(1)], Region(2))]):
+        with pytest.raises(GanatomyError, match="at least one concept as the source"):
+            Aim.of(bench, requests, None, None)
+    with pytest.raises(GanatomyError, match="no effect can be told"):
+        rewrite.evaluate(generator, segmenter, edit, range(100, 104), controls=())
+
+
 def test_an_aim_reads_planes(generator, segmenter):
     bench = Bench(generator, segmenter, range(4), LAYER, Sampling())
-    aim = Aim.of(bench, ["circle", "red"], None)
+    aim = Aim.of(bench, [], ["circle", "red"], None)
     names = [c.name for c in segmenter.concepts]
     labels = torch.zeros(1, segmenter.planes, 1, 3, dtype=torch.int16)
     for x, (shape, colour) in enumerate([("circle", "red"), ("circle", "blue"), ("square", "red")]):
@@ -415,6 +461,7 @@ def test_an_aim_reads_planes(generator, segmenter):
 def files(generator, request_, edit, tmp_path_factory):
     folder = tmp_path_factory.mktemp("rewrite")
     Recipe(edit, generator).save(folder / "edit.safetensors")
+    Recipe(dissect.ablate(LAYER, [1]), generator).save(folder / "units.safetensors")
     request_.save(folder / "request.json")
     return folder
 
@@ -454,7 +501,7 @@ def test_sweep_recommends_and_writes(files, rule, tmp_path, capsys):
     )
     printed = capsys.readouterr().out
     assert (tmp_path / "k.memory.h5").exists()
-    assert "Recommended: layer1, rank 1, closed; it changes 100.0% of cross and red" in printed
+    assert "Recommended: layer1, rank 1, closed: effect 100.0%, change elsewhere" in printed
     assert "The rule: of the candidates" in printed
     assert [e.layer for e in Recipe.load(best)] == [LAYER]
     assert drawn.stat().st_size > 0
@@ -466,7 +513,7 @@ def test_sweep_recommends_and_writes(files, rule, tmp_path, capsys):
 @pytest.mark.parametrize(
     ("arguments", "words"),
     [
-        (["evaluate", "planted:7", "EDIT"], "--source: expected the concept"),
+        (["evaluate", "planted:7", "UNITS", "--segmenter", "planted", "--no-controls"], "concept as the source"),
         (["evaluate", "planted:7", "REQUEST", "--source", "red"], "not a recipe"),
         (["evaluate", "planted:8", "EDIT", "--source", "red"], "planted:7"),
         (["evaluate", "planted:7", "EDIT", "--source", "red", "--samples", "0"], "positive number"),
@@ -480,7 +527,8 @@ def test_sweep_recommends_and_writes(files, rule, tmp_path, capsys):
     ],
 )
 def test_the_command_line_tells_in_one_line(files, capsys, arguments, words):
-    paths = {"EDIT": str(files / "edit.safetensors"), "REQUEST": str(files / "request.json")}
+    paths = {name.upper(): str(files / f"{name}.safetensors") for name in ("edit", "units")}
+    paths |= {"REQUEST": str(files / "request.json")}
     extractor = [] if "--extractor" in arguments else ["--extractor", "none"]
     extractor += ["--perceptual", "none"]
     assert run(["rewrite", *(paths.get(a, a) for a in arguments), *extractor]) == 2

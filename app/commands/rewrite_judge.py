@@ -18,7 +18,7 @@ from dissect.metrics.extractors import Extractor, load
 from dissect.metrics.perceptual import load as load_distance
 from dissect.samples import Sampling
 from rewrite import Evaluation, Request, RewriteSweep
-from rewrite.evaluate import named_concepts, requests_of
+from rewrite.evaluate import requests_of
 from rewrite.memory import RIDGE
 from rewrite.solve import SAMPLES
 from rewrite.sweep import MOST_OUTSIDE, RANKS
@@ -27,17 +27,18 @@ from ..console import late_progress, out, print_csv, print_json, print_table, re
 from ..experiments import LARGEST_SEED, parse_units, percent
 from ..folders import replacing
 from ..preview import before_and_after, save
-from ..rewritten import MARKER, joined, measures, told, write_page
+from ..rewritten import MARKER, aim_of, measures, told, write_page
 from .options import Accept, Csv, Device, Json, Model, Options, Seeds, check_picture, open_model, parse_seeds
 
 SHOWN = 8  # images in a picture of candidates
 
 Source = Annotated[
     list[str] | None,
-    typer.Option(help="What is to change; repeated: pixels with all of them. Default: the concept of the request."),
+    typer.Option(help="What is to change; repeated: pixels with all of them. Default: what the request is about."),
 ]
 Target = Annotated[
-    list[str] | None, typer.Option(help="What it is to become, likewise; without any: whatever is not the source.")
+    list[str] | None,
+    typer.Option(help="What it is to become, likewise; default: what is copied, if that is a concept."),
 ]
 SegmenterName = Annotated[str, typer.Option("--segmenter", help="What reads the images; a+b for concepts of both.")]
 ExtractorName = Annotated[str | None, typer.Option("--extractor", help="As in `metrics`; none for no drift.")]
@@ -79,7 +80,6 @@ def evaluate(
     recipe = Recipe.load(edit)
     recipe = recipe.forced() if force else recipe
     requests = requests_of(recipe)
-    names = _concepts(requests, source, target)
     generator, kept = _opened(model, run, device, option, accept_licence)
     generator.check_edits(recipe)
     sampling = requests[0].sampling if requests else Sampling()
@@ -92,7 +92,7 @@ def evaluate(
     def judged() -> Evaluation:
         with late_progress("editing") as update:
             made = rewrite.evaluate(
-                generator, named, recipe, chosen, *names, controls=rewrite.CONTROLS if controls else (),
+                generator, named, recipe, chosen, source, target, controls=rewrite.CONTROLS if controls else (),
                 extractor=features, distance=distance, sampling=sampling, batch=batch, progress=update,
             )  # fmt: skip
         if kept is not None:
@@ -146,7 +146,6 @@ def sweep(
 ) -> None:
     """Solve a request at several layers, with several ranks, judge all edits alike, and recommend one."""
     asked = Request.load(request)
-    names = _concepts([asked], source, target)
     if pictures is not None:
         check_picture(pictures)
     if save_edit is not None and (save_edit.suffix != ".safetensors" or not save_edit.parent.is_dir()):
@@ -160,7 +159,7 @@ def sweep(
     distance = None if perceptual == "none" else load_distance(perceptual, device)
     with late_progress("solving", "candidates") as solving, late_progress("judging") as update:
         made, edits = rewrite.sweep(
-            generator, named, asked, chosen, *names, layers=_listed(layers), ranks=every,
+            generator, named, asked, chosen, source, target, layers=_listed(layers), ranks=every,
             methods=_listed(methods) or (), memory_seeds=range(memory_samples), memory_file=memory, ridge=ridge,
             most_outside=most_outside, extractor=features, distance=distance, batch=batch, solving=solving,
             progress=update,
@@ -190,16 +189,6 @@ def _opened(
         raise GanatomyError(f"--run: {run_file} is of another generator than {model}")
     run.effects  # noqa: B018 (a damaged file is told before an hour's work, not after it)
     return generator, run
-
-
-def _concepts(
-    requests: Sequence[Request], source: list[str] | None, target: list[str] | None
-) -> tuple[list[str], list[str] | None]:
-    """Return source and target: as given, or as a request names them itself."""
-    ours, theirs = named_concepts(requests[0]) if len(requests) == 1 else (None, None)
-    if not source and ours is None:
-        raise GanatomyError("--source: expected the concept that is to change; the request names none, or several")
-    return source or [str(ours)], target or (None if source or theirs is None else [theirs])
 
 
 def _seeds(requests: Sequence[Request], samples: int, text: str | None) -> Sequence[int]:
@@ -252,17 +241,16 @@ def _show_sweep(made: RewriteSweep, as_json: bool, as_csv: bool) -> None:
         facts = {name: value for name, value in made.header().items() if name != "concepts"}
         print_json(facts | {"rule": made.rule, "rows": rows})
         return
-    source, target = joined(made.facts["source"]), joined(made.facts["target"])
+    source, target = aim_of(made.facts)
     showing = int((made.source > 0).sum())
-    print_table(
-        [_row(row) for row in rows], None, f"{source} to {target}, {showing} of {len(made.seeds)} images show it"
-    )
+    shown = f"{showing} of {len(made.seeds)} images show it" if made.facts["counted"] else f"{showing} images"
+    print_table([_row(row) for row in rows], None, f"{source} to {target}, {shown}")
     if best is None:
         out.print("Recommended: none; no candidate has an effect without changing too much else.", markup=False)
     else:
         layer, rank, method = made.candidates[best]
-        did = f"{percent(float(made.effect[best]))} of {source}, and {made.change[best]:.2g} elsewhere"
-        out.print(f"Recommended: {layer}, rank {rank}, {method}; it changes {did}.", markup=False)
+        did = f"effect {percent(float(made.effect[best]))}, change elsewhere {made.change[best]:.2g}"
+        out.print(f"Recommended: {layer}, rank {rank}, {method}: {did}.", markup=False)
     out.print(
         "values, features: how much of what was missing is made up in the request's own images; unseen: how far "
         "features go on the way to the copied in these.", markup=False,
