@@ -27,6 +27,7 @@
 ``tables``          the tables of runs without a cache, computed in the background
 ``weights``         finding the generator that a run was made of
 ``live``            images of any seeds with and without units (``rows``: as rows of pictures, by address)
+``rewritten``       what a rewrite did, as a table and a page
 ``seeds``           seeds as people type them
 ``notes``           writing tags and notes beside a run
 ==================  ==================================================================

@@ -29,6 +29,7 @@ from .commands import (
     metrics,
     report,
     rewrite,
+    rewrite_judge,
     segmenters,
     sweep,
     units,
@@ -50,6 +51,8 @@ app = typer.Typer(
 app.add_typer(generators.app, name="generators")
 app.add_typer(segmenters.app, name="segmenters")
 app.add_typer(artifacts.app, name="artifacts")
+rewrite.app.command("evaluate")(rewrite_judge.evaluate)
+rewrite.app.command("sweep")(rewrite_judge.sweep)
 app.add_typer(rewrite.app, name="rewrite")
 app.add_typer(cache.app, name="cache")
 app.command("dissect")(dissect.dissect)

@@ -23,6 +23,7 @@ PER_ROW = 4  # samples side by side
 BATCH = 8  # images of up to 256 pixels made at once; of larger ones fewer, for the memory
 SMALL_TILE = 64  # what smaller images are enlarged to, by a whole number
 COMPARED_TILE = 160  # pixels a side of an image before and after
+MARGIN = 110  # pixels at least for what a row of them is called
 SHEET_TILE = 256  # pixels a side of an image that is drawn alone
 BACKGROUND, INK = (250, 250, 248), (30, 30, 30)
 GOLDEN = 0.61803398875  # hues this far apart (modulo 1) stay distinct for any number of concepts
@@ -59,8 +60,10 @@ def sheet(generator: Generator, codes: Codes) -> Image.Image:
 
 def before_and_after(generator: Generator, codes: Codes, edited: Sequence[tuple[str, Sequence[Edit]]]) -> Image.Image:
     """Draw each code's image, and below it the same one with every list of edits, each with its name."""
-    font, margin = ImageFont.load_default(14), 110
+    font = ImageFont.load_default(14)
     lines = [("as they are", ()), *edited]
+    widths = [font.getlength(part) for name, _ in lines for part in name.splitlines()]
+    margin = max(MARGIN, int(max(widths)) + 2 * GAP)
     side = COMPARED_TILE + GAP
     picture = Image.new("RGB", (margin + side * len(codes) + GAP, side * len(lines) + GAP), BACKGROUND)
     draw = ImageDraw.Draw(picture)

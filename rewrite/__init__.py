@@ -15,13 +15,26 @@ A layer is an associative memory, ``v = W k`` (survey, Eq. 9; Bau et al., ECCV 2
 ``basis``       the span within which W may change
 ``solve``       the closed form, and what all methods share
 ``optimise``    goals behind a non-linearity
+``evaluate``    what an edit does to images that its request has not seen (``trial``: making and counting them,
+                ``aims``: of which pixels, ``locality``: change elsewhere, ``controls``: random edits of its size)
+``sweep``       which layer, which rank
 ==============  ======================================================================================
 """
 
+from dissect.effects.stored import KINDS
+
+from .controls import CONTROLS
+from .evaluate import Evaluation, evaluate
 from .memory import Memory
 from .moments import Moments, moments
 from .request import Region, Request
 from .solve import RewriteWarning, solve
 from .stored import Memories, recall
+from .sweep import RewriteSweep, sweep
 
-__all__ = ["Memories", "Memory", "Moments", "Region", "Request", "RewriteWarning", "moments", "recall", "solve"]
+KINDS.update({one.kind: one for one in (Evaluation, RewriteSweep)})  # so that they are kept beside a run like others
+
+__all__ = [
+    "CONTROLS", "Evaluation", "Memories", "Memory", "Moments", "Region", "Request", "RewriteSweep", "RewriteWarning",
+    "evaluate", "moments", "recall", "solve", "sweep",
+]  # fmt: skip

@@ -202,7 +202,7 @@ def goal_of(
     if memory.moments.facts["weight"] != convolution.weight:
         raise GanatomyError(f"the memory is of {memory.moments.facts['weight']}, not of {convolution.weight}")
     active = generator.check_edits(edits)
-    masks = _masks(generator, request, segmenter, active)
+    masks = masks_of(generator, request, segmenter, active)
     offset = 0 if request.copy is None else 1
     part = _part(generator, request, [region.seed for region in request.paste], convolution, active)
     copied = None if request.copy is None else _part(generator, request, [request.copy.seed], convolution, active)
@@ -219,7 +219,9 @@ def _part(
     return segment(generator, generator.sample(seeds, s.classes, s.truncation, s.cutoff, s.noise), convolution, edits)
 
 
-def _masks(generator: Generator, request: Request, segmenter: Segmenter | None, edits: Sequence[Edit]) -> list[Tensor]:
+def masks_of(
+    generator: Generator, request: Request, segmenter: Segmenter | None, edits: Sequence[Edit] = ()
+) -> list[Tensor]:
     """Return the mask of each region, [R, R], on the CPU; concepts are looked up in the images as they are."""
     found = []
     images: dict[int, Tensor] = {}

@@ -136,12 +136,16 @@ class Bench:
 
     def read(self, images: Tensor, which: Sequence[int]) -> Int64:
         """Return the pixels of each concept [n, C] in images of the samples ``which``."""
+        return pixels_of(self.labels(images, which), len(self.concepts))
+
+    def labels(self, images: Tensor, which: Sequence[int]) -> Tensor:
+        """Return labels [n, K, h, w] of images of the samples ``which``."""
         if not torch.isfinite(images.sum()) and not torch.isfinite(images).all():
             bad = int(torch.nonzero(~torch.isfinite(images).flatten(1).all(1))[0, 0])
             raise GanatomyError(f"sample {self.samples.keys[which[bad]]}: the image holds NaN or infinite values")
         labels = self.segmenter(images, [self.samples.keys[i] for i in which])
         self.pixels = math.prod(labels.shape[2:])
-        return pixels_of(labels, len(self.concepts))
+        return labels
 
     def each(self, make: Callable[[Generator, Item], Made], items: Iterable[Item]) -> Side[Made]:
         """Yield ``make(generator, item)`` in order, several side by side; close it if it is left unfinished."""
