@@ -5,6 +5,8 @@ BIN    := $(VENV)/bin
 STAMP  := $(VENV)/.installed
 DEV    := $(VENV)/.installed-dev
 ARGS   ?=
+# The tests of a file stay together, since they share what is slow to make; a thread each, or processes would wait for each other.
+JOBS   ?= -n auto --dist loadfile
 
 .PHONY: demo test test-latest lint format bench clean
 
@@ -15,7 +17,7 @@ test: $(DEV)
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
 	$(BIN)/mypy
-	$(BIN)/python -m pytest $(ARGS)
+	OMP_NUM_THREADS=1 $(BIN)/python -m pytest $(JOBS) $(ARGS)
 
 # The same tests against whatever is newest today, without the dated constraints.
 test-latest:

@@ -91,9 +91,8 @@ def main() -> None:
         print(f"{kind}: factoring {seconds:.2f} s")
         for rank in (1, 8):
             edit, seconds = timed(lambda r=rank, m=memory: rewrite.solve(generator, request, "2", r, memory=m))
-            print(
-                f"{kind}: closed, rank {rank}: {seconds:.2f} s, values attained {edit.provenance['attained']['values']:.3f}"
-            )
+            attained = edit.provenance["attained"]["values"]
+            print(f"{kind}: closed, rank {rank}: {seconds:.2f} s, values attained {attained:.3f}")
     direction = "mean" if options.rank == 1 else "singular"
     goal = goal_of(generator, request, convolution_of(generator, "3"), memory)
     basis = Basis.of([goal], options.rank, direction)

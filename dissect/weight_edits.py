@@ -90,10 +90,8 @@ class WeightEdit:
         made = made.reshape(len(self.left), *self.right.shape[1:])
         return made.swapaxes(0, 1) if self.transposed else made
 
-    def check(self, tensor: Tensor | None) -> None:
+    def check(self, tensor: Tensor) -> None:
         """Raise GanatomyError unless ``tensor`` is one that the edit is a change of."""
-        if tensor is None:
-            raise GanatomyError(f"the network has no weight {self.weight!r}; the edit is for another generator")
         if tuple(tensor.shape) != self.shape:
             raise GanatomyError(f"weight {self.weight!r} is {list(tensor.shape)}, the edit is for {list(self.shape)}")
 

@@ -100,7 +100,8 @@ def solve(
     if direction not in DIRECTIONS or (direction == "mean" and rank > 1):
         raise GanatomyError(f"expected the direction as mean (rank 1) or singular, got {direction!r} with rank {rank}")
     active = generator.check_edits(edits)
-    convolution = with_edits(convolution_of(generator, layer), active)
+    # Of a bundle W is what its own edits leave.
+    convolution = with_edits(convolution_of(generator, layer), (*generator.recipe, *active))
     wanted = kind or ("patch" if method == "closed" else "channel")
     if memory is None:
         (remembered,) = recall(

@@ -25,7 +25,10 @@ from rewrite.goal import goal_of
 from rewrite.optimise import Problem
 from rewrite.patches import Patches
 
-pytestmark = pytest.mark.usefixtures("one_thread")
+pytestmark = [
+    pytest.mark.usefixtures("one_thread"),
+    pytest.mark.filterwarnings("ignore::rewrite.RewriteWarning"),  # small networks change much; one test asks for it
+]
 
 DATA = Path(__file__).parent / "data"
 LAYERS = {
@@ -222,6 +225,19 @@ def test_edits_stack_toggle_and_come_on_top():
     assert not torch.equal(generator(codes, recipe), generator(codes, recipe[:1]))
     assert torch.equal(generator(codes, recipe[:0]), plain)
     assert torch.equal(generator(codes), plain)
+
+
+def test_of_a_bundle_the_weights_are_those_that_its_edits_leave(tmp_path):
+    name = "pggan"
+    generator, layer = generator_of(name), LAYERS[name][1]
+    first = rewrite.solve(generator, one_key(name), layer, memory=memory_of(name))
+    bundle = dissect.load(dissect.export(generator, tmp_path / "one.bundle", first, bundle=True, with_weights=True))
+    request = one_key(name, (102, 103))
+    again = rewrite.solve(bundle, request, layer, seeds=range(40))
+    beside = rewrite.solve(generator, request, layer, seeds=range(40), edits=first)
+    np.testing.assert_allclose(again.delta(), beside.delta(), atol=1e-6 * np.abs(beside.delta()).max())
+    codes = generator.sample([100, 103])
+    assert torch.allclose(bundle(codes, again), generator(codes, [first, beside]), atol=1e-6)
 
 
 @pytest.mark.parametrize("kind", ["patch", "channel"])

@@ -24,6 +24,7 @@ from ..hooks import Site, exchanged, instrument, lock_of
 from ..recipes import Recipe
 from ..weight_edits import WeightEdit, changed_weights
 from .codes import Codes
+from .convolutions import check_weight
 from .layers import KINDS, Capture, Layer, State
 from .others import changes_of
 from .replicas import made_again, several
@@ -295,7 +296,7 @@ class Generator(Sampler):
         for edit in chosen:
             layer = self.layer(edit.layer)
             if isinstance(edit, WeightEdit):
-                edit.check(dict(self.module.named_parameters()).get(edit.weight))
+                check_weight(self, edit)
             else:
                 edit.check(layer.channels, (layer.height, layer.width))
         return chosen

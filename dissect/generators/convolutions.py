@@ -14,6 +14,7 @@ from torch import Tensor, nn
 
 from segmodels import GanatomyError
 
+from ..weight_edits import WeightEdit
 from .layers import Layer
 
 if TYPE_CHECKING:
@@ -112,6 +113,23 @@ def convolution_of(generator: Generator, layer: str) -> Convolution:
     tensor = module._parameters[reading.weight]
     assert tensor is not None
     return Convolution(first, place.name, module, weight, reading, tensor)
+
+
+def check_weight(generator: Generator, edit: WeightEdit) -> None:
+    """Raise GanatomyError unless an edit is of the weight that makes its layer, which depends on it first.
+
+    A pass that resumes relies on that: where the layer is, there the edit begins to act.
+    """
+    known: dict[str, Convolution] = vars(generator).setdefault("_made_by", {})
+    if edit.layer not in known:
+        known[edit.layer] = convolution_of(generator, edit.layer)
+    made = known[edit.layer]
+    if (made.layer, made.weight) != (edit.layer, edit.weight):
+        raise GanatomyError(
+            f"layer {edit.layer!r} is made by the weight {made.weight!r} (of layer {made.layer!r}), the edit names "
+            f"{edit.weight!r}; it is for another generator, or another layer"
+        )
+    edit.check(made.tensor)
 
 
 def _own(generator: Generator, place: Layer) -> tuple[str, nn.Module] | None:

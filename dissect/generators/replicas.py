@@ -12,7 +12,7 @@ if TYPE_CHECKING:
     from .base import Generator
 
 G = TypeVar("G", bound="Generator")
-OWN = ("_replicas", "_changed")  # what a replica does not take over
+OWN = ("_replicas", "_changed", "_made_by")  # what a replica does not take over
 
 
 def several(generator: G, known: list[G] | None, count: int) -> list[G] | None:
