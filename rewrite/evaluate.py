@@ -36,7 +36,7 @@ from .controls import CONTROLS, controls_of
 from .locality import Distance
 from .moments import Float64
 from .request import Request
-from .trial import Counted, Int64, Trial, Variant, copied_value
+from .trial import Counted, Crop, Int64, Trial, Variant, copied_of
 
 DRIFTS = ("frechet", "kernel")
 
@@ -54,10 +54,12 @@ class Evaluation(Measured):
         inside, outside: mean absolute change of an image where the source is, and elsewhere, [V, N], in units of
             [-1, 1]; NaN where there is nothing.
         similarity: SSIM outside, [V, N]. perceptual: what the given distance says outside, [V, N]; NaN without one.
-        cells: of the layer, how many the source covers, [N]; 0 where the features' way is not looked at.
-        went: how far these cells' features went on the way from their mean to the mean of what was copied, summed
-            over them, [V, N]: 1 each is all the way.
-        cosine: of the mean change and that way, [V]; NaN where nothing changes.
+        way: how much each image counts for the way of the layer's features to what was copied, [N]; 0 where that is
+            not looked at. By a concept the way is from the mean of the source's features to that of what was copied,
+            and an image counts by its cells. A crop at a place has a way of its own in each cell, which counts by its
+            squared length.
+        went: how far they went on it, times that, [V, N].
+        cosine: of the change and the way, [V]; NaN where nothing changes.
         drift: Fréchet and kernel distance from the samples as they are, [V, 2, 4]: value, ends of the 95% interval,
             the most that two halves of those give in ten splits. NaN without an extractor. The samples have the same
             seeds, so that the distance of an edit that does nothing is 0 (the kernel's, unbiased, a little below).
@@ -65,7 +67,7 @@ class Evaluation(Measured):
 
     kind: ClassVar[str] = "rewrite"
     ARRAYS: ClassVar[tuple[str, ...]] = (
-        "seeds", "source", "became", "target", "inside", "outside", "similarity", "perceptual", "cells", "went",
+        "seeds", "source", "became", "target", "inside", "outside", "similarity", "perceptual", "way", "went",
         "cosine", "drift",
     )  # fmt: skip
 
@@ -78,7 +80,7 @@ class Evaluation(Measured):
     outside: Float64
     similarity: Float64
     perceptual: Float64
-    cells: Float64
+    way: Float64
     went: Float64
     cosine: Float64
     drift: Float64
@@ -116,13 +118,13 @@ class Evaluation(Measured):
     @cached_property
     def attained(self) -> Float64:
         """How far features went on the way to those that were copied, over all images, [V]; NaN if not looked at."""
-        total = self.cells.sum()
+        total = self.way.sum()
         return self.went.sum(1) / total if total else np.full(len(self.went), np.nan)
 
     @cached_property
     def attained_interval(self) -> Float64:
         """95% interval [V, 2] of :attr:`attained` over the images that show the source; NaN for fewer than 10."""
-        return shares_interval(self.went, self.cells)
+        return shares_interval(self.went, self.way)
 
     @cached_property
     def outside_interval(self) -> Float64:
@@ -198,18 +200,17 @@ def evaluate(
     bench = Bench(generator, segmenter, left, first_layer(generator, active), how, batch, threads)
     aim = Aim.of(bench, asked, source, target)
     layer = observed(active) if len(asked) == 1 and asked[0].copy is not None else None
-    value = None if layer is None else copied_value(generator, asked[0], layer, segmenter)
-    check_effect(aim, value)
+    copied = None if layer is None else copied_of(generator, asked[0], layer, segmenter, aim)
+    check_effect(aim, copied)
     random = controls_of(generator, active, controls, bench.samples)
-    variants = [Variant(one, layer) for one in (active, *random)]
+    variants = [Variant(one, layer, copied) for one in (active, *random)]
     counted = Trial(bench, aim, extractor, distance).run(variants, progress)
-    went, cosine = ways(counted, [value] * len(variants))
     facts = described(bench, aim, extractor, distance, dropped) | {
         "recipe": without_requests(described_recipe(active)), "controls": list(controls), "layer": layer,
     }  # fmt: skip
     return Evaluation(
         facts, bench.samples.seeds.astype(np.int64), counted.source, counted.became, counted.target, counted.inside,
-        counted.outside, counted.similarity, counted.perceptual, counted.cells[0], went, cosine,
+        counted.outside, counted.similarity, counted.perceptual, counted.way[0], counted.went, counted.cosine,
         drift_of(counted, extractor),
     )  # fmt: skip
 
@@ -269,29 +270,9 @@ def without_requests(recipe: dict[str, Any]) -> dict[str, Any]:
     return recipe | {"edits": edits}
 
 
-def ways(counted: Counted, values: Sequence[Float64 | None]) -> tuple[Float64, Float64]:
-    """Return how far each variant's features went, [V, N], and the cosine of their change and the way, [V].
-
-    The way is from the mean of the source's features in the images as they are to ``values``, one for each variant.
-    """
-    went, cosine = np.zeros_like(counted.cells), np.full(len(counted.cells), np.nan)
-    for v, value in enumerate(values):
-        total = counted.cells[v].sum()
-        if value is None or not total:
-            continue
-        way = value - counted.before[v].sum(0) / total
-        changes = counted.after[v] - counted.before[v]
-        length, change = float(way @ way), changes.sum(0) / total
-        if length:
-            went[v] = changes @ way / length
-            if change.any():
-                cosine[v] = float(change @ way) / np.sqrt(length * float(change @ change))
-    return went, cosine
-
-
-def check_effect(aim: Aim, value: Float64 | None) -> None:
+def check_effect(aim: Aim, copied: Float64 | Crop | None) -> None:
     """Raise GanatomyError if nothing says whether a rewrite did what it was to do."""
-    if not aim.counted and value is None:
+    if not aim.counted and copied is None:
         raise GanatomyError(
             "nothing is copied and no concept named, so no effect can be told; give a source or a target"
         )

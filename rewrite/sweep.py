@@ -21,7 +21,7 @@ from dissect.metrics.extractors import Extractor
 from segmodels import Segmenter
 
 from .aims import Aim
-from .evaluate import check_effect, described, drift_names, mean, shares_interval, unseen, ways
+from .evaluate import check_effect, described, drift_names, mean, shares_interval, unseen
 from .goal import masks_of
 from .locality import Distance
 from .memory import RIDGE, Memory
@@ -29,7 +29,7 @@ from .moments import Float64
 from .request import Region, Request
 from .solve import METHODS, SAMPLES, RewriteWarning, solve
 from .stored import recall
-from .trial import Counted, Int64, Trial, Variant, copied_value
+from .trial import Counted, Int64, Trial, Variant, copied_of
 
 RANKS = (1, 2, 4, 8)
 LEAST_HEIGHT = 8  # of a layer by default: below it, a cell is too large a part of the image to be one thing
@@ -49,7 +49,7 @@ class RewriteSweep(Measured):
         seeds: of the images, [N].
         source: pixels of the source that are not the target already, [N].
         became: how many of these each candidate makes the target, [V, N].
-        cells, went: as in :class:`rewrite.Evaluation`, each [V, N].
+        way, went: as in :class:`rewrite.Evaluation`, [V, N] each.
         outside: mean absolute change outside the source, [V, N]; similarity: SSIM there; perceptual: likewise.
         attained: shares [V, 4]: of the convolution's values and of the layer's features as the request asks for them,
             on its own images; of the way of the features to those that were copied, on these; and its cosine.
@@ -60,7 +60,7 @@ class RewriteSweep(Measured):
 
     kind: ClassVar[str] = "rewrite-sweep"
     ARRAYS: ClassVar[tuple[str, ...]] = (
-        "seeds", "source", "became", "cells", "went", "outside", "similarity", "perceptual", "attained", "size",
+        "seeds", "source", "became", "way", "went", "outside", "similarity", "perceptual", "attained", "size",
         "drift", "seconds",
     )  # fmt: skip
 
@@ -68,7 +68,7 @@ class RewriteSweep(Measured):
     seeds: Int64
     source: Int64
     became: Int64
-    cells: Float64
+    way: Float64
     went: Float64
     outside: Float64
     similarity: Float64
@@ -93,7 +93,7 @@ class RewriteSweep(Measured):
         """95% interval [V, 2] of :attr:`effect` over the images that show the source; NaN for fewer than 10."""
         if self.facts["counted"]:
             return shares_interval(self.became, self.source)
-        return np.stack([shares_interval(w[None], c)[0] for w, c in zip(self.went, self.cells, strict=True)])
+        return np.stack([shares_interval(w[None], c)[0] for w, c in zip(self.went, self.way, strict=True)])
 
     @cached_property
     def change(self) -> Float64:
@@ -229,27 +229,24 @@ def sweep(
     if not solver.edits:
         layer, rank, method, reason = solver.failed[0]
         raise GanatomyError(f"no candidate can be solved; {layer}, rank {rank}, {method}: {reason}")
-    values = [
-        None if request.copy is None else copied_value(generator, request, layer, segmenter)
-        for layer in (candidate[0] for candidate in solver.candidates)
-    ]
-    check_effect(aim, values[0])
+    copied = {layer: copied_of(generator, request, layer, segmenter, aim) for layer, _, _ in solver.candidates}
+    check_effect(aim, copied[solver.candidates[0][0]])
     variants = [
-        Variant((edit,), None if value is None else candidate[0])
-        for edit, value, candidate in zip(solver.edits, values, solver.candidates, strict=True)
+        Variant((edit,), None if request.copy is None else layer, copied[layer])
+        for edit, (layer, _, _) in zip(solver.edits, solver.candidates, strict=True)
     ]
     counted = Trial(bench, aim, extractor, distance).run(variants, progress)
-    went, cosine = ways(counted, values)
-    way = went.sum(1) / np.where(counted.cells.sum(1) > 0, counted.cells.sum(1), np.nan)
+    total = counted.way.sum(1)
+    share = np.divide(counted.went.sum(1), total, out=np.full(len(total), np.nan), where=total > 0)
     facts = described(bench, aim, extractor, distance, dropped) | {
         "request": {"name": request.name, "goal": request.goal, "digest": digest(str(request.described()))},
         "candidates": solver.candidates, "failed": solver.failed, "most_outside": float(most_outside),
         "ridge": float(ridge), "memory_images": len(memory_seeds),
     }  # fmt: skip
     made = RewriteSweep(
-        facts, bench.samples.seeds.astype(np.int64), counted.source, counted.became, counted.cells, went,
+        facts, bench.samples.seeds.astype(np.int64), counted.source, counted.became, counted.way, counted.went,
         counted.outside,
-        counted.similarity, counted.perceptual, np.column_stack([solver.attained, way, cosine]),
+        counted.similarity, counted.perceptual, np.column_stack([solver.attained, share, counted.cosine]),
         np.array([[e.provenance["relative_norm"], e.provenance["disturbance"]] for e in solver.edits]),
         _drift(counted), np.array(solver.seconds),
     )  # fmt: skip

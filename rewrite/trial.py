@@ -20,7 +20,7 @@ from segmodels import Segmenter
 from segmodels.base import resize_labels
 
 from .aims import PLACE, Aim
-from .goal import masks_of
+from .goal import masks_of, pasted
 from .locality import Distance, change, similarity
 from .moments import Float64
 from .request import Request
@@ -29,11 +29,36 @@ Int64 = NDArray[np.int64]
 
 
 @dataclass(frozen=True, eq=False)
+class Crop:
+    """What is pasted at one place of every image: maps [U, h, w] of a layer in the image that is copied from.
+
+    Attributes:
+        copy, place: [h, w], which part of it, and around what centre it is pasted (:func:`rewrite.goal.pasted`).
+    """
+
+    maps: Tensor
+    copy: Tensor
+    place: Tensor
+
+    def ways(self, features: Tensor) -> tuple[Tensor, Tensor]:
+        """Return what is missing in features [N, U, h, w], and how much each cell counts, [N, h, w]; float64."""
+        targets = [pasted(own, self.maps, self.copy, self.place) for own in features.double()]
+        return torch.stack([t.maps for t in targets]) - features.double(), torch.stack([t.weight for t in targets])
+
+
+@dataclass(frozen=True, eq=False)
 class Variant:
-    """Edits that are tried, and the layer whose features are looked at where the source is; None for none."""
+    """Edits that are tried, and where it is looked how far features went on the way to those that are copied.
+
+    Attributes:
+        edits: in order.
+        layer: whose features; None for none.
+        copied: what they are to become: the mean over what is copied, [U], for all of the source; or a crop.
+    """
 
     edits: tuple[Edit, ...]
     layer: str | None = None
+    copied: Float64 | Crop | None = None
 
 
 @dataclass(frozen=True, eq=False)
@@ -46,8 +71,9 @@ class Counted:
         target: pixels of the target in the whole image: as it is, and by each variant, [1 + V, N].
         inside, outside: mean absolute change where the source is, and elsewhere, [V, N]; NaN where there is nothing.
         similarity: SSIM outside, [V, N]. perceptual: what the given distance says, outside, [V, N]; NaN without one.
-        cells: how many cells of the variant's layer the source covers, [V, N]; 0 where none is looked at.
-        before, after: for each variant the sums of the layer's features over these cells, [N, U].
+        way: how much the way of the source's features counts in each image: how many cells of the layer it covers, or
+            of a crop the squared length of what is missing, [V, N]; 0 where no layer is looked at.
+        went: how far they went on it, times that, [V, N]. cosine: of their change and the way, [V], or NaN.
         features: what the extractor makes of the images as they are, and of each variant's, [1 + V, N, D], or None.
     """
 
@@ -58,9 +84,9 @@ class Counted:
     outside: Float64
     similarity: Float64
     perceptual: Float64
-    cells: Float64
-    before: list[Float64]
-    after: list[Float64]
+    way: Float64
+    went: Float64
+    cosine: Float64
     features: Float64 | None
 
 
@@ -73,7 +99,7 @@ class _Batch:
     features: list[Float64] = field(default_factory=list)
     became: list[Int64] = field(default_factory=list)
     apart: list[tuple[Float64, ...]] = field(default_factory=list)
-    cells: list[tuple[Float64, Float64, Float64]] = field(default_factory=list)
+    sums: list[tuple[Float64, Float64, Float64]] = field(default_factory=list)
 
 
 @dataclass(frozen=True, eq=False)
@@ -108,7 +134,7 @@ class Trial:
                 batches.append(batch)
                 if progress is not None:
                     progress(stop, len(bench))
-        counted = _joined(batches, len(variants), self.extractor is not None)
+        counted = _joined(batches, variants, self.extractor is not None)
         if not counted.source.any():
             names = "' and '".join(bench.concepts[c].name for c in self.aim.source) or PLACE
             raise GanatomyError(
@@ -126,6 +152,8 @@ class Trial:
         source &= ~target
         inside = resize_labels(source[:, None], *plain.images.shape[2:])[:, 0].to(plain.images.device)
         shares = {name: _shares(source, plain.features[name]) for name in watched}
+        copied = {v.layer: v.copied for v in variants if v.layer is not None}
+        crops = {n: crop.ways(plain.features[n]) for n, crop in copied.items() if isinstance(crop, Crop)}
         batch = _Batch(_count(source), [_count(target)])
         batch.features += self._features(plain.images)
         for variant in variants:
@@ -136,12 +164,15 @@ class Trial:
             batch.features += self._features(made.images)
             batch.apart.append(self._apart(plain.images, made.images, inside))
             if variant.layer is None:
-                nothing = np.zeros(len(which))
-                batch.cells.append((nothing, nothing[:, None], nothing[:, None]))
+                nothing = np.zeros((len(which), 1))
+                batch.sums.append((nothing[:, 0], nothing, nothing))
+                continue
+            own, after = (one.features[variant.layer].double() for one in (plain, made))
+            if isinstance(variant.copied, Crop):
+                batch.sums.append(_along(after - own, *crops[variant.layer]))
             else:
                 share = shares[variant.layer]
-                before, after = (_sums(one.features[variant.layer], share) for one in (plain, made))
-                batch.cells.append((share.flatten(1).sum(1).cpu().numpy(), before, after))
+                batch.sums.append((share.flatten(1).sum(1).cpu().numpy(), _sums(own, share), _sums(after, share)))
         return batch
 
     def _features(self, images: Tensor) -> list[Float64]:
@@ -179,32 +210,68 @@ def _sums(features: Tensor, share: Tensor) -> Float64:
     return torch.einsum("nuyx,nyx->nu", features.double(), share).cpu().numpy()
 
 
-def _joined(batches: Sequence[_Batch], count: int, compared: bool) -> Counted:
-    every = range(count)
+def _along(change: Tensor, way: Tensor, weight: Tensor) -> tuple[Float64, Float64, Float64]:
+    """Return for each image [N] the squares of the way and of the change, and their product, over weighted cells."""
+    weighted = way * weight[:, None]
+    products = (way * weighted, change * weighted, change.square() * weight[:, None])
+    length, went, square = (product.flatten(1).sum(1).cpu().numpy() for product in products)
+    return length, went, square
+
+
+def _joined(batches: Sequence[_Batch], variants: Sequence[Variant], compared: bool) -> Counted:
+    every = range(len(variants))
     apart = np.array([[np.concatenate([b.apart[v][i] for b in batches]) for v in every] for i in range(4)])
-    cells, before, after = ([np.concatenate([b.cells[v][i] for b in batches]) for v in every] for i in range(3))
-    features = [np.concatenate([b.features[v] for b in batches]) for v in range(1 + count)] if compared else None
+    sums = [[np.concatenate([b.sums[v][i] for b in batches]) for i in range(3)] for v in every]
+    ways = [way_of(variant.copied, *of) for variant, of in zip(variants, sums, strict=True)]
+    features = [np.concatenate([b.features[v] for b in batches]) for v in (*every, len(every))] if compared else None
     return Counted(
         source=np.concatenate([b.source for b in batches]),
         became=np.array([np.concatenate([b.became[v] for b in batches]) for v in every]),
-        target=np.array([np.concatenate([b.target[v] for b in batches]) for v in range(1 + count)]),
+        target=np.array([np.concatenate([b.target[v] for b in batches]) for v in (*every, len(every))]),
         inside=apart[0], outside=apart[1], similarity=apart[2], perceptual=apart[3],
-        cells=np.array(cells), before=before, after=after,
-        features=None if features is None else np.array(features),
+        way=np.array([w for w, _, _ in ways]), went=np.array([w for _, w, _ in ways]),
+        cosine=np.array([c for _, _, c in ways]), features=None if features is None else np.array(features),
     )  # fmt: skip
 
 
-def copied_value(generator: Generator, request: Request, layer: str, segmenter: Segmenter | None) -> Float64:
-    """Return the mean of a layer's features [U] over what a request copies, in the image as it is.
+def way_of(
+    copied: Float64 | Crop | None, counts: Float64, before: Float64, after: Float64
+) -> tuple[Float64, Float64, float]:
+    """Return how much the way counts in each image, how far features went on it times that, [N] each, and the cosine.
 
-    Raises:
-        GanatomyError: if it copies nothing; as :func:`rewrite.goal.masks_of`.
+    Args:
+        counts, before, after: of a mean: cells [N], and sums of features over them without and with edits, [N, U]; the
+            way is from the mean of all to ``copied``. Of a crop, what :func:`_along` returns.
+    """
+    if isinstance(copied, Crop):
+        length = float(np.sqrt(counts.sum() * after.sum()))
+        return counts, before, float(before.sum()) / length if length else float("nan")
+    total = counts.sum()
+    if copied is None or not total:
+        return np.zeros(len(counts)), np.zeros(len(counts)), float("nan")
+    way, changes = copied - before.sum(0) / total, after - before
+    length, change = float(way @ way), changes.sum(0) / total
+    if not length:
+        return np.zeros(len(counts)), np.zeros(len(counts)), float("nan")
+    cosine = float(change @ way) / np.sqrt(length * float(change @ change)) if change.any() else float("nan")
+    return counts, changes @ way / length, cosine
+
+
+def copied_of(
+    generator: Generator, request: Request, layer: str, segmenter: Segmenter | None, aim: Aim
+) -> Float64 | Crop | None:
+    """Return what the features of a layer are to become, by a request that has one place: a crop, if it asks for one.
+
+    Otherwise it is their mean [U] over what is copied, in the image as it is; None if nothing is copied.
     """
     if request.copy is None:
-        raise GanatomyError("the request copies nothing, so there is no value that others could reach")
+        return None
     mask = masks_of(generator, replace(request, paste=(request.copy,), context=()), segmenter)[0]
     s = request.sampling
     codes = generator.sample([request.copy.seed], s.classes, s.truncation, s.cutoff, s.noise)
     features = generator.features(codes, layer)[layer].double()
-    share = mask_at(mask.double(), *features.shape[2:])[None].to(features.device)
-    return _sums(features, share)[0] / float(share.sum())
+    size = int(features.shape[2]), int(features.shape[3])
+    share = mask_at(mask.double(), *size).to(features.device)
+    if request.goal == "crop" and aim.place is not None:
+        return Crop(features[0], share, mask_at(aim.place.double(), *size).to(features.device))
+    return _sums(features, share[None])[0] / float(share.sum())

@@ -24,10 +24,10 @@ from dissect.samples import Samples, Sampling
 from rewrite import Region, Request
 from rewrite.aims import Aim, named_concepts, place_of
 from rewrite.controls import KEYS, VALUES, controls_of, disturbance, other_keys, other_values
-from rewrite.evaluate import requests_of, unseen, ways
+from rewrite.evaluate import requests_of, unseen
 from rewrite.locality import change, similarity
 from rewrite.sweep import default_layers, located, recommended
-from rewrite.trial import Counted, copied_value
+from rewrite.trial import copied_of, way_of
 
 SHOWING = [1022, 1026, 1039, 1041, 1049, 1057, 1060, 1066, 1069, 1071, 1083, 1116, 1129]  # what the rule is about
 FRESH = [*SHOWING, *range(1000, 1020)]
@@ -219,24 +219,43 @@ def test_a_distance_is_asked_about_what_lies_outside(generator, segmenter, rule,
 
 
 def test_how_far_features_went():
-    """Two cells' worth in one image, one in the other, in a plane: the way is (4, 0)."""
+    """Two cells in one image, one in the other, in a plane: the way is (4, 0)."""
     before = np.array([[0.0, 2.0], [0.0, 1.0]])
     after = before + np.array([[4.0, 0.0], [2.0, 3.0]])
-    cells = np.array([[2.0, 1.0]])
-    counted = Counted(*[np.zeros(0)] * 7, cells, [before], [after], None)
-    went, cosine = ways(counted, [np.array([4.0, 1.0])])
-    np.testing.assert_allclose(went, [[1.0, 0.5]])
-    assert cosine[0] == pytest.approx(2 / np.sqrt(5))
-    went, cosine = ways(counted, [None])
-    assert not went.any()
-    assert np.isnan(cosine[0])
+    way, went, cosine = way_of(np.array([4.0, 1.0]), np.array([2.0, 1.0]), before, after)
+    np.testing.assert_allclose(way, [2.0, 1.0])
+    np.testing.assert_allclose(went, [1.0, 0.5])
+    assert cosine == pytest.approx(2 / np.sqrt(5))
+    for copied, cells in ((None, np.ones(2)), (np.array([4.0, 1.0]), np.zeros(2))):
+        way, went, cosine = way_of(copied, cells, before, after)
+        assert not way.any()
+        assert not went.any()
+        assert np.isnan(cosine)
 
 
 def test_what_is_copied_is_a_mean_over_its_mask(generator, segmenter, request_):
-    value = copied_value(generator, request_, LAYER, segmenter)
+    value = copied_of(generator, request_, LAYER, segmenter, Aim((), (), place_of(request_)))
     features = generator.features(generator.sample([request_.copy.seed]), LAYER)[LAYER][0].double().numpy()
     share = request_.copy.mask.astype(np.float64).reshape(16, 4, 16, 4).mean((1, 3))
     np.testing.assert_allclose(value, (features * share).sum((1, 2)) / share.sum(), rtol=1e-6)
+
+
+def test_a_crop_has_a_way_of_its_own_in_each_cell(generator, segmenter):
+    """Rows 2 to 4 and columns 5 to 8 of the layer's map are to become rows 9 to 11 and columns 1 to 4 of another."""
+    copied, paste = Region.box(3, 64, 36, 4, 48, 20), Region.box(4, 64, 8, 20, 20, 36)
+    asked = Request(64, [paste], copied)
+    edit = rewrite.solve(generator, asked, LAYER, rank=3, seeds=range(20))
+    found = rewrite.evaluate(generator, segmenter, edit, SHOWING, controls=())
+    (theirs,) = generator.features(generator.sample([3]), LAYER)[LAYER].double().numpy()[:, :, 9:12, 1:5]
+    codes = generator.sample(SHOWING)
+    own, now = (generator.capture(codes, LAYER, e).features[LAYER].double().numpy()[:, :, 2:5, 5:9] for e in ((), edit))
+    way, change = theirs - own, now - own
+    np.testing.assert_allclose(found.way, (way**2).sum((1, 2, 3)), rtol=1e-6)
+    np.testing.assert_allclose(found.went[0], (way * change).sum((1, 2, 3)), rtol=1e-6)
+    assert found.effect[0] == pytest.approx((way * change).sum() / (way**2).sum(), rel=1e-6)
+    assert found.cosine[0] == pytest.approx(
+        (way * change).sum() / np.sqrt((way**2).sum() * (change**2).sum()), rel=1e-6
+    )
 
 
 def test_controls_are_as_large(generator, edit):
@@ -409,7 +428,7 @@ def test_without_a_concept_it_is_about_the_place_that_is_pasted_into(generator, 
         (generator.capture(codes, LAYER, e).features[LAYER].double().numpy() * share).sum((0, 2, 3)) for e in ((), edit)
     )
     total = share.sum() * len(SHOWING)
-    way = copied_value(generator, request_, LAYER, segmenter) - before / total
+    way = copied_of(generator, request_, LAYER, segmenter, Aim((), (), place_of(request_))) - before / total
     assert found.attained[0] == pytest.approx((after - before) @ way / (way @ way) / total, rel=1e-9)
     named = rewrite.evaluate(generator, segmenter, edit, SHOWING, target=rule[2], controls=())
     index = [c.name for c in segmenter.concepts].index(rule[2])
