@@ -101,22 +101,10 @@ def _other_keys(
 ) -> WeightEdit:
     """Return :func:`other_keys`, scaled to disturb the values of the samples as much as ``edit`` does."""
     drawn = other_keys(edit, state)
-    convolution = _convolution(generator, edit)
+    convolution = convolution_of(generator, edit.layer)
     ours, theirs = disturbance(generator, convolution, (edit, drawn), samples, without(edits, edit.weight))
     scale = ours / theirs if theirs else 1.0
     return replace(drawn, left=(drawn.left * scale).astype(np.float32))
-
-
-def _convolution(generator: Generator, edit: WeightEdit) -> Convolution:
-    """Return the convolution whose weight an edit changes."""
-    for layer in generator.layers:
-        try:
-            found = convolution_of(generator, layer.name)
-        except GanatomyError:
-            continue
-        if found.weight == edit.weight:
-            return found
-    raise GanatomyError(f"no layer of {generator.name} is made by {edit.weight!r}, which the edit changes")
 
 
 def _orthonormal(size: int, count: int, state: np.random.RandomState) -> Float64:

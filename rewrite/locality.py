@@ -18,9 +18,7 @@ from .moments import Float64
 Distance = Callable[[Tensor, Tensor, Tensor], Tensor]
 
 SIGMA, REACH = 1.5, 5  # of SSIM's Gaussian window, in pixels: 11 x 11 (Wang et al., IEEE TIP 2004)
-SIDE = (
-    256  # pixels a side, near which SSIM says what people see; larger images are averaged down, as its authors advise
-)
+SIDE = 256  # pixels a side, near which SSIM says what people see; larger images are averaged down, as its authors say
 RANGE = 2.0  # of a pixel's value: [-1, 1]
 
 
