@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass
+from pathlib import Path
 
 import numpy as np
 from scipy import stats
@@ -12,6 +14,7 @@ from dissect import Run
 from dissect.agreement import ALPHA
 from dissect.effects import Effect, Sweep
 from dissect.effects.intervals import FEWEST
+from segmodels import GanatomyError
 
 MOST = 6  # concepts of a unit that are shown
 PUT = {"zero": "set to zero", "other": "replaced by what it is in another image", "values": "set to a value of its own"}
@@ -76,12 +79,14 @@ class LayerCauses:
     def __init__(self, run: Run, layer: str) -> None:
         found = run.effects
         kinds = (Effect.kind, Sweep.kind)
-        of_layer = [k for k in found if found.kind(k) in kinds and layer in layers_of(found.kind(k), found.header(k))]
-        results = [found[key] for key in of_layer]
-        self._sweeps: dict[int, tuple[Sweep, int]] = {}
-        for sweep in (result for result in results if isinstance(result, Sweep)):
-            self._sweeps |= {int(unit): (sweep, row) for row, unit in enumerate(sweep.units)}
-        self._effects = [(units_in(e, layer), e) for e in results if isinstance(e, Effect)]
+        self._path = found.path
+        with _whole(self._path):
+            names = {key: layers_of(found.kind(key), found.header(key)) for key in found if found.kind(key) in kinds}
+            results = [found[key] for key, layers in names.items() if layer in layers]
+            self._sweeps: dict[int, tuple[Sweep, int]] = {}
+            for sweep in (result for result in results if isinstance(result, Sweep)):
+                self._sweeps |= {int(unit): (sweep, row) for row, unit in enumerate(sweep.units)}
+            self._effects = [(units_in(e, layer), e) for e in results if isinstance(e, Effect)]
 
     def __bool__(self) -> bool:
         return bool(self._sweeps or self._effects)
@@ -92,13 +97,24 @@ class LayerCauses:
         return bool(self._sweeps)
 
     def unit(self, unit: int) -> Causes:
-        """Return what is known of a unit."""
-        sets = [_of_set(len(units), effect) for units, effect in self._effects if unit in units]
-        if unit not in self._sweeps:
-            return Causes(0, "", [], sets)
-        sweep, row = self._sweeps[unit]
-        put = PUT.get(str(sweep.facts.get("to")), PUT["values"])
-        return Causes(len(sweep.seeds), put, _causes(sweep, row), sets)
+        """Return what is known of a unit; GanatomyError if the file has something else in the place of numbers."""
+        with _whole(self._path):
+            sets = [_of_set(len(units), effect) for units, effect in self._effects if unit in units]
+            if unit not in self._sweeps:
+                return Causes(0, "", [], sets)
+            sweep, row = self._sweeps[unit]
+            put = PUT.get(str(sweep.facts.get("to")), PUT["values"])
+            return Causes(len(sweep.seeds), put, _causes(sweep, row), sets)
+
+
+@contextmanager
+def _whole(path: Path) -> Iterator[None]:
+    """Tell in one line of what is readable, with right checksums, and yet not what a result is made of."""
+    try:
+        yield
+    except (LookupError, TypeError, ValueError, AttributeError, ArithmeticError) as error:
+        reason = " ".join(str(error).split()) or "something is missing"
+        raise GanatomyError(f"{path} is damaged: {type(error).__name__} ({reason}); move it away") from error
 
 
 def layers_of(kind: str, header: dict) -> set[str]:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import shutil
 
 import numpy as np
@@ -11,7 +12,9 @@ import dissect
 import segmodels
 from app import report
 from app.causes import LayerCauses, _causes
+from dissect import GanatomyError, store
 from dissect.effects import Sweep, add, effect, sweep
+from dissect.effects.stored import effects_path
 
 LAYER = "layer2"
 SEEDS = range(300, 380)
@@ -135,3 +138,56 @@ def test_of_one_image_nothing_is_sure(generator, unswept, tmp_path):
     found = [cause for unit in range(64) for cause in known.unit(unit).causes]
     assert any(cause.before != cause.after for cause in found)
     assert not any(cause.sure for cause in found)
+
+
+def no_recipe(header, arrays):
+    del header["recipe"]
+
+
+def no_edits(header, arrays):
+    header["recipe"]["edits"] = None
+
+
+def no_pixels(header, arrays):
+    header["pixels"] = "many"
+
+
+def too_few_concepts(header, arrays):
+    header["concepts"] = header["concepts"][:1]
+
+
+def fewer_images(header, arrays):
+    arrays["before"] = arrays["before"][:-1]
+
+
+def flat(header, arrays):
+    arrays["after"] = arrays["after"].ravel()
+
+
+def a_missing_array(header, arrays):
+    del arrays["after"]
+
+
+@pytest.mark.parametrize("kind", ["effect", "sweep"])
+@pytest.mark.parametrize(
+    "harm",
+    [no_recipe, no_edits, no_pixels, too_few_concepts, fewer_images, flat, a_missing_array],
+)
+def test_a_file_that_is_whole_and_yet_wrong_is_one_line(run, tmp_path, kind, harm):
+    """With checksums that are right, as another program or version may have written it."""
+    if kind == "sweep" and harm in (no_recipe, no_edits):
+        pytest.skip("a sweep has no recipe")
+    effects = run.effects
+    (key,) = (key for key in effects if effects.kind(key) == kind)
+    header = effects.header(key)
+    arrays = {name.removeprefix(f"results/{key}/"): value for name, value in effects.stored(key)}
+    arrays.pop("header")
+    unit = int(effects[key].units[0]) if kind == "sweep" else int(header["recipe"]["edits"][0]["units"][0])
+    harm(header, arrays)
+    shutil.copy(run.path, tmp_path / "run.h5")
+    text = np.frombuffer(json.dumps(header).encode(), np.uint8)
+    stored = [(f"results/{key}/{name}", value) for name, value in (("header", text), *arrays.items())]
+    store.write(effects_path(tmp_path / "run.h5"), {"run": run.id, "results": [key]}, stored, store.EFFECTS)
+    with pytest.raises(GanatomyError, match=r"run\.effects\.h5 is damaged: ") as told:
+        LayerCauses(dissect.open(tmp_path / "run.h5"), LAYER).unit(unit)
+    assert "\n" not in str(told.value)
