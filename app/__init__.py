@@ -28,6 +28,8 @@
 ``weights``         finding the generator that a run was made of
 ``live``            images of any seeds with and without units (``rows``: as rows of pictures, by address)
 ``seeds``           seeds as people type them
+``experiments``     what the commands share that prove things (``subjects``: a run, or a model and its pass)
+``proof``           whether a cleaning helped, on seeds of their own (``cleaned``: its page)
 ``notes``           writing tags and notes beside a run
 ==================  ==================================================================
 """

@@ -119,7 +119,7 @@ def test_clean_takes_the_garbage_away_and_proves_it(folder, garbage, generator, 
     assert curve.best == 2
     assert run(["clean", str(folder / "run.h5"), "--units", "1", "--extractor", "pixels", "--samples", "20",
                 "--out", str(out)]) == 0  # fmt: skip
-    assert "unit 1." in (out / "index.html").read_text(encoding="utf-8")  # the folder is replaced
+    assert "unit 1, each set to zero." in (out / "index.html").read_text(encoding="utf-8")  # the folder is replaced
 
 
 def test_no_step_sees_the_images_of_another(folder, monkeypatch, capsys):
