@@ -235,6 +235,7 @@ def test_the_images_that_most_activate_units_are_looked_for_once(folder, monkeyp
         (["--correction", "sequential", "--strategy", "unlike"], "needs scores in 0..1"),
         (["--correction", "sequential", "--share", "0.7"], "--share in 0..0.5"),
         (["--correction", "sequential", "--stop", "layer1"], "layer1 comes before all of layer2"),
+        (["--correction", "sequential", "--layer", "layer2", "--stop", "layer1"], "layer1 comes before all of layer2"),
     ],
 )
 def test_bad_input_is_told_before_the_work(folder, capsys, monkeypatch, arguments, words):

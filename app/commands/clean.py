@@ -156,14 +156,15 @@ def clean(
 
 
 def _layers(ground: Ground, asked: str | None, how: Correction, *, guess: bool) -> list[str]:
-    """Return the layer that is cleaned; for the sequential correction all, up to where it stops."""
-    if how.kind == PLAIN or asked is not None:
+    """Return the layer that is cleaned; for the sequential correction all in their order, up to where it stops."""
+    if how.kind == PLAIN:
         return [layer_of(ground, asked, guess=guess)]
+    known = layers_of(ground) if asked is None else [layer_of(ground, asked, guess=False)]
     order = [layer.name for layer in ground.generator.layers]
     last = order.index(ground.generator.layer(how.stop).name) if how.stop is not None else len(order)
-    found = [name for name in sorted(layers_of(ground), key=order.index) if order.index(name) <= last]
+    found = sorted((name for name in known if order.index(name) <= last), key=order.index)
     if not found:
-        raise GanatomyError(f"--stop: {how.stop} comes before all of {', '.join(layers_of(ground))}")
+        raise GanatomyError(f"--stop: {how.stop} comes before all of {', '.join(known)}")
     return found
 
 
