@@ -314,10 +314,11 @@ def test_a_folder_of_something_else_is_left_alone(folder, capsys):
     assert len(list((folder / "real").iterdir())) == 200
 
 
-def test_a_checkpoint_is_cleaned_where_edits_are_weights(tmp_path, capsys):
+@pytest.mark.parametrize("name", ["net.pth", "net"])  # what was fetched lies under its hash, without a suffix
+def test_a_checkpoint_is_cleaned_where_edits_are_weights(name, tmp_path, capsys):
     """A small DCGAN of random weights: units of its activations are exactly rows of weights and norms."""
-    torch.save(dcgan_tensors(), tmp_path / "net.pth")
-    generator = dissect.load(tmp_path / "net.pth")
+    torch.save(dcgan_tensors(), tmp_path / name)
+    generator = dissect.load(tmp_path / name)
     layer = generator.default_layers()[0]
     dissect.run(generator, segmodels.load("colors"), [layer], 40, tmp_path / "run.h5")
     arguments = ["clean", str(tmp_path / "run.h5"), "--units", "0,2", "--samples", "20", "--extractor", "pixels"]
