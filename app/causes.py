@@ -25,7 +25,7 @@ class Cause:
     """What happened to a concept when a unit was taken away.
 
     Attributes:
-        concept: its index. before, after: its share of all pixels.
+        concept: its index in the sweep. before, after: its share of all pixels.
         change: after / before - 1, NaN if it did not occur before. stderr: of the change.
         sure: whether the change is beyond what the error allows, given how many concepts were looked at (Student, and
             at least ten images).
@@ -60,14 +60,13 @@ class Causes:
         """Whether there were images enough for a verdict."""
         return self.images >= FEWEST
 
-    def of(self, concept: int) -> Cause | None:
-        """Return what happened to a concept."""
-        return next((cause for cause in self.causes if cause.concept == concept), None)
+    def shown(self, always: Sequence[str] = ()) -> list[Cause]:
+        """Return those worth a line: what is sure, and in any case the concepts of ``always``.
 
-    def shown(self, always: Sequence[int] = ()) -> list[Cause]:
-        """Return those worth a line: what is sure, and in any case the concepts of ``always``."""
+        These go by name: a sweep may have been read by another segmenter than the run, which counts them otherwise.
+        """
         sure = [cause for cause in self.causes if cause.sure][:MOST]
-        return sure + [c for c in self.causes if c.concept in always and c not in sure]
+        return sure + [c for c in self.causes if c.name in always and c not in sure]
 
 
 NOTHING = Causes(0, "", [], [])

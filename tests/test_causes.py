@@ -12,6 +12,8 @@ import dissect
 import segmodels
 from app import report
 from app.causes import LayerCauses, _causes
+from app.library import OpenRun
+from app.pages.causes_panel import panel
 from dissect import GanatomyError, store
 from dissect.effects import Sweep, add, effect, sweep
 from dissect.effects.stored import effects_path
@@ -71,9 +73,9 @@ def test_what_is_shown_is_sure_or_asked_for(run):
     causes = LayerCauses(run, LAYER)
     inert = next(unit for unit in range(64) if not sure(causes.unit(unit)))
     assert causes.unit(inert).shown() == []
-    (asked,) = causes.unit(inert).shown([2])
+    (asked,) = causes.unit(inert).shown([run.concepts[2].name])
     assert asked.concept == 2
-    assert asked == causes.unit(inert).of(2)
+    assert asked in causes.unit(inert).causes
 
 
 def test_few_images_say_nothing_for_sure(generator, unswept, tmp_path):
@@ -138,6 +140,30 @@ def test_of_one_image_nothing_is_sure(generator, unswept, tmp_path):
     found = [cause for unit in range(64) for cause in known.unit(unit).causes]
     assert any(cause.before != cause.after for cause in found)
     assert not any(cause.sure for cause in found)
+
+
+def test_a_sweep_read_by_another_segmenter_is_shown_without_links(generator, unswept, tmp_path):
+    """Its concepts, and their categories, are not the run's."""
+    path = tmp_path / "other.h5"
+    shutil.copy(unswept.path, path)
+
+    class Tints(segmodels.Segmenter):
+        def __init__(self):
+            bright = segmodels.Concept("bright", "tint")
+            super().__init__("tints", [segmodels.Concept("unlabelled", ""), bright], "0" * 64)
+
+        def segment(self, images, keys=None):
+            return (images.amax(1, keepdim=True) > -0.4).short()
+
+    made = sweep(generator, Tints(), LAYER, SEEDS)
+    add(dissect.open(path), made)
+    paints = int(made.ranked("bright", 1)[0])
+    opened = OpenRun("other", path)
+    told = json.dumps(panel(opened, opened.unit(LAYER, paints)).to_plotly_json(), default=vars)
+    assert "bright" in told
+    assert "/concepts" not in told
+    known = LayerCauses(opened.run, LAYER).unit(paints)
+    assert [cause.name for cause in known.shown(["bright"])] == ["bright"]
 
 
 def no_recipe(header, arrays):
