@@ -29,6 +29,8 @@
 ``live``            images of any seeds with and without units (``rows``: as rows of pictures, by address)
 ``rewritten``       what a rewrite did, as a table and a page
 ``seeds``           seeds as people type them
+``experiments``     what the commands share that prove things (``subjects``: a run, or a model and its pass)
+``proof``           whether a cleaning helped, on seeds of their own (``cleaned``: its page)
 ``notes``           writing tags and notes beside a run
 ==================  ==================================================================
 """

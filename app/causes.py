@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass
+from pathlib import Path
 
 import numpy as np
 from scipy import stats
@@ -12,6 +14,7 @@ from dissect import Run
 from dissect.agreement import ALPHA
 from dissect.effects import Effect, Sweep
 from dissect.effects.intervals import FEWEST
+from segmodels import GanatomyError
 
 MOST = 6  # concepts of a unit that are shown
 PUT = {"zero": "set to zero", "other": "replaced by what it is in another image", "values": "set to a value of its own"}
@@ -22,7 +25,7 @@ class Cause:
     """What happened to a concept when a unit was taken away.
 
     Attributes:
-        concept: its index. before, after: its share of all pixels.
+        concept: its index in the sweep. before, after: its share of all pixels.
         change: after / before - 1, NaN if it did not occur before. stderr: of the change.
         sure: whether the change is beyond what the error allows, given how many concepts were looked at (Student, and
             at least ten images).
@@ -57,14 +60,13 @@ class Causes:
         """Whether there were images enough for a verdict."""
         return self.images >= FEWEST
 
-    def of(self, concept: int) -> Cause | None:
-        """Return what happened to a concept."""
-        return next((cause for cause in self.causes if cause.concept == concept), None)
+    def shown(self, always: Sequence[str] = ()) -> list[Cause]:
+        """Return those worth a line: what is sure, and in any case the concepts of ``always``.
 
-    def shown(self, always: Sequence[int] = ()) -> list[Cause]:
-        """Return those worth a line: what is sure, and in any case the concepts of ``always``."""
+        These go by name: a sweep may have been read by another segmenter than the run, which counts them otherwise.
+        """
         sure = [cause for cause in self.causes if cause.sure][:MOST]
-        return sure + [c for c in self.causes if c.concept in always and c not in sure]
+        return sure + [c for c in self.causes if c.name in always and c not in sure]
 
 
 NOTHING = Causes(0, "", [], [])
@@ -76,12 +78,14 @@ class LayerCauses:
     def __init__(self, run: Run, layer: str) -> None:
         found = run.effects
         kinds = (Effect.kind, Sweep.kind)
-        of_layer = [k for k in found if found.kind(k) in kinds and layer in layers_of(found.kind(k), found.header(k))]
-        results = [found[key] for key in of_layer]
-        self._sweeps: dict[int, tuple[Sweep, int]] = {}
-        for sweep in (result for result in results if isinstance(result, Sweep)):
-            self._sweeps |= {int(unit): (sweep, row) for row, unit in enumerate(sweep.units)}
-        self._effects = [(units_in(e, layer), e) for e in results if isinstance(e, Effect)]
+        self._path = found.path
+        with _whole(self._path):
+            names = {key: layers_of(found.kind(key), found.header(key)) for key in found if found.kind(key) in kinds}
+            results = [found[key] for key, layers in names.items() if layer in layers]
+            self._sweeps: dict[int, tuple[Sweep, int]] = {}
+            for sweep in (result for result in results if isinstance(result, Sweep)):
+                self._sweeps |= {int(unit): (sweep, row) for row, unit in enumerate(sweep.units)}
+            self._effects = [(units_in(e, layer), e) for e in results if isinstance(e, Effect)]
 
     def __bool__(self) -> bool:
         return bool(self._sweeps or self._effects)
@@ -92,13 +96,24 @@ class LayerCauses:
         return bool(self._sweeps)
 
     def unit(self, unit: int) -> Causes:
-        """Return what is known of a unit."""
-        sets = [_of_set(len(units), effect) for units, effect in self._effects if unit in units]
-        if unit not in self._sweeps:
-            return Causes(0, "", [], sets)
-        sweep, row = self._sweeps[unit]
-        put = PUT.get(str(sweep.facts.get("to")), PUT["values"])
-        return Causes(len(sweep.seeds), put, _causes(sweep, row), sets)
+        """Return what is known of a unit; GanatomyError if the file has something else in the place of numbers."""
+        with _whole(self._path):
+            sets = [_of_set(len(units), effect) for units, effect in self._effects if unit in units]
+            if unit not in self._sweeps:
+                return Causes(0, "", [], sets)
+            sweep, row = self._sweeps[unit]
+            put = PUT.get(str(sweep.facts.get("to")), PUT["values"])
+            return Causes(len(sweep.seeds), put, _causes(sweep, row), sets)
+
+
+@contextmanager
+def _whole(path: Path) -> Iterator[None]:
+    """Tell in one line of what is readable, with right checksums, and yet not what a result is made of."""
+    try:
+        yield
+    except (LookupError, TypeError, ValueError, AttributeError, ArithmeticError) as error:
+        reason = " ".join(str(error).split()) or "something is missing"
+        raise GanatomyError(f"{path} is damaged: {type(error).__name__} ({reason}); move it away") from error
 
 
 def layers_of(kind: str, header: dict) -> set[str]:

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import base64
 import json
-from collections.abc import Sequence
-from dataclasses import dataclass
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
 from io import BytesIO
 from pathlib import Path
 
@@ -17,7 +17,7 @@ from PIL import Image
 from plotly.offline import get_plotlyjs
 
 from dissect import Codes, Effect, Generator, Recipe
-from dissect.artifacts import Curve, Ranking
+from dissect.artifacts import Curve
 from dissect.metrics import Score
 from dissect.pictures import to_bytes
 
@@ -36,22 +36,44 @@ class Cleaning:
     """What there is to say.
 
     Attributes:
-        ranking: by which units were chosen, or None for given ones. units: those taken away.
-        curve: distance by number of units, or None. helped: whether it says that taking them away helps.
+        layers: that were looked at. units: those that were corrected, by layer; none if nothing was done.
+        strategy: of the ranking by which units were chosen, or None for given ones.
+        curve: distance by number of units, or None.
         scores: (protocol, what was done, its scores against the reference).
         effect: of the recipe on concepts, or None. reference: what the reference is.
-        files: name -> what it is.
+        files: name -> what it is. correction: what was done to the units.
     """
 
     generator: str
-    layer: str
-    units: tuple[int, ...]
-    ranking: Ranking | None
+    layers: tuple[str, ...]
+    units: Mapping[str, tuple[int, ...]]
+    strategy: str | None
     curve: Curve | None
     scores: Sequence[tuple[str, str, Sequence[Score]]]
     effect: Effect | None
     reference: str
-    files: dict[str, str]
+    files: dict[str, str] = field(default_factory=dict)
+    correction: str = "set to zero"
+
+    @property
+    def count(self) -> int:
+        """How many units were corrected."""
+        return sum(map(len, self.units.values()))
+
+    @property
+    def plain(self) -> bool:
+        """Whether units were taken away altogether."""
+        return self.correction == "set to zero"
+
+    @property
+    def told(self) -> str:
+        """What was done, in a few words."""
+        where = ", ".join(self.units or self.layers)
+        if not self.count:
+            return f"nothing of {where} taken away"
+        return (
+            f"{self.count} unit{'' if self.count == 1 else 's'} of {where} {'taken away' if self.plain else 'damped'}"
+        )
 
 
 def write_page(folder: Path, cleaning: Cleaning, pictures: Sequence[tuple[str, Image.Image]]) -> Path:

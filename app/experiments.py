@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Any
+from typing import Any, Self
 
 import numpy as np
 from numpy.typing import NDArray
@@ -30,21 +30,32 @@ INSERTED = ("concept-mean", "quantile")
 
 
 @dataclass(frozen=True, eq=False)
-class Setting:
-    """What an experiment is done with.
+class Ground:
+    """What an experiment is done with, when it may be done without a run.
 
     Attributes:
-        run: whose units. generator: the one that it was made of. segmenter: what reads the images.
+        run: whose units, or None. generator: the one that it was made of. segmenter: what reads the images.
         seeds: of the images. how: classes, truncation, cutoff and noise, as in the run.
         fresh: whether no seed is a sample of the run, by which units were chosen.
     """
 
-    run: Run
+    run: Run | None
     generator: Generator
     segmenter: Segmenter
     seeds: Sequence[int]
     how: dict[str, Any]
     fresh: bool
+
+    def at(self, seeds: Sequence[int]) -> Self:
+        """Return the same with other seeds."""
+        return replace(self, seeds=seeds)
+
+
+@dataclass(frozen=True, eq=False)
+class Setting(Ground):
+    """What an experiment is done with: a run, and what belongs to it."""
+
+    run: Run
 
     def said(self) -> str:
         """Say in a line on which images the experiment is."""

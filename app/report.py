@@ -130,7 +130,7 @@ class _Report:
                 profile.activation, best.name if best else None, self._colours[best.category] if best else None
             ),
             bars=concept_bars(profile.candidates, self._colours) if best else None,
-            causes=causes, caused=causes.shown([best.index] if best else []),
+            causes=causes, caused=causes.shown([best.name] if best else []),
         )  # fmt: skip
 
     def _write_layer(self, layer: LayerProfile) -> None:

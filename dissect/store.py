@@ -143,6 +143,17 @@ def write_json(path: Path, value: object) -> None:
         disk.write(json.dumps(value).encode())
 
 
+def format_of(path: Path) -> str | None:
+    """Return what an HDF5 file says it is, "" if it does not say; None for what is no readable HDF5 file."""
+    if not path.is_file():
+        return None
+    try:
+        with h5py.File(path, "r") as file:
+            return str(file.attrs.get("format", ""))
+    except (OSError, RuntimeError, KeyError, UnicodeDecodeError):
+        return None
+
+
 class Reader:
     """Reads one file; each call opens and closes it, so threads may share a reader.
 

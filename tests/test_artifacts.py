@@ -16,6 +16,7 @@ from dissect.artifacts.rare import firing
 from dissect.artifacts.regions import defective_scores
 from dissect.artifacts.tagged import separation
 from dissect.artifacts.unlike import distances, features_of
+from dissect.effects.stored import key_of
 from dissect.metrics.extractors import Pixels
 from dissect.metrics.imagesets import Drawn
 
@@ -175,13 +176,13 @@ def test_logistic_regression_is_at_its_minimum():
     state = np.random.RandomState(0)
     features, broken = state.randn(80, 6) * 3 + 1, state.rand(80) < 0.3
     features[broken] += 2
-    made = classifier.train(features, broken, "e" * 64)
+    made = classifier.train(features, broken, "e" * 64, range(80))
     x, share = (features - made.mean) / made.deviation, np.where(broken, 0.5 / broken.sum(), 0.5 / (~broken).sum())
     residual = share * (expit(x @ made.weight + made.bias) - broken)
     np.testing.assert_allclose(x.T @ residual + classifier.PENALTY * made.weight, 0, atol=1e-5)
     assert residual.sum() == pytest.approx(0, abs=1e-5)
     assert made.auc > 0.8
-    chance = classifier.train(features, state.rand(80) < 0.3, "e" * 64)
+    chance = classifier.train(features, state.rand(80) < 0.3, "e" * 64, range(80))
     assert 0.2 < chance.auc < 0.8  # of images that were not trained on
 
 
@@ -204,10 +205,12 @@ def test_a_classifier_is_saved_and_looks_where_images_are_broken(tmp_path):
     for index in np.flatnonzero(broken):
         y, x = places[index]
         images[index, :, y : y + 40, x : x + 40] = torch.tensor([1.0, -1, 1])[:, None, None]
-    made = classifier.train(classifier.pooled(segmenter, images), broken, segmenter.sha256)
+    made = classifier.train(classifier.pooled(segmenter, images), broken, segmenter.sha256, range(7, 47))
     assert made.auc > 0.9
     made.save(tmp_path / "classifier.safetensors")
-    eye = artifacts.Eye(artifacts.Classifier.load(tmp_path / "classifier.safetensors"), segmenter)
+    again = artifacts.Classifier.load(tmp_path / "classifier.safetensors")
+    assert again.seeds.tolist() == list(range(7, 47))
+    eye = artifacts.Eye(again, segmenter)
     probability, found = eye.look(images, (128, 128))
     assert probability[broken].min() > probability[~broken].max()
     inside = [found[i, y : y + 40, x : x + 40].mean() - found[i].mean() for i, (y, x) in enumerate(places) if broken[i]]
@@ -215,7 +218,7 @@ def test_a_classifier_is_saved_and_looks_where_images_are_broken(tmp_path):
     (tmp_path / "damaged.safetensors").write_bytes((tmp_path / "classifier.safetensors").read_bytes()[:50])
     with pytest.raises(GanatomyError, match="damaged"):
         artifacts.Classifier.load(tmp_path / "damaged.safetensors")
-    other = classifier.train(classifier.pooled(segmenter, images), broken, "0" * 64)
+    other = classifier.train(classifier.pooled(segmenter, images), broken, "0" * 64, range(40))
     with pytest.raises(GanatomyError, match="another encoder"):
         artifacts.Eye(other, segmenter)
 
@@ -305,7 +308,7 @@ def test_what_cannot_be_ranked(run, generator, tmp_path):
     with pytest.raises(GanatomyError, match="features of the run's 400 samples, got 5"):
         artifacts.unlike(run, LAYER, np.zeros((5, 3)), None, Pixels())
     with pytest.raises(GanatomyError, match="got 1 and 9"):
-        classifier.train(np.zeros((10, 2)), np.arange(10) == 0, "")
+        classifier.train(np.zeros((10, 2)), np.arange(10) == 0, "", range(10))
     plain = dissect.run(generator, segmodels.load("planted"), [LAYER], 20, tmp_path / "plain.h5")
     with pytest.raises(GanatomyError, match="--maxima"):
         artifacts.rare(plain, LAYER)
@@ -346,7 +349,8 @@ def test_a_ranking_that_knows_nothing_does_not_help(generator, garbage):
 def test_one_random_order_as_good_is_enough_to_doubt():
     """Units count as found only if they beat every control, not the mean of a good and a bad one."""
     state = np.random.RandomState(0)
-    target = metrics.KernelTarget(state.randn(300, 4))
+    reference = state.randn(300, 4)
+    target = metrics.KernelTarget(reference)
     moved = {"far": 1.5, "near": 0.0}
     kinds = [
         ("far", "near"),
@@ -356,12 +360,62 @@ def test_one_random_order_as_good_is_enough_to_doubt():
     base = state.randn(200, 4)
     found = np.array([[base + moved[kind] for kind in row] for row in kinds])
     value = np.array([[target.distance(x) for x in row] for row in found])
-    _, gain, worse = cleaning._spread(target, found, value)
+    _, gain, worse = cleaning._spread(target, found, value, reference)
     assert gain[1, 0] > 0
     assert gain[1, 1] <= 0
     assert worse[1] <= 0
-    _, gain, _ = cleaning._spread(target, found[[0, 2]], value[[0, 2]])
+    _, gain, _ = cleaning._spread(target, found[[0, 2]], value[[0, 2]], reference)
     assert (gain[1] > 0).all()
+
+
+@pytest.mark.parametrize("kind", ["anew", "shifted"])
+def test_where_nothing_helps_it_is_seldom_said_that_something_does(kind):
+    """Ten numbers of units, the best of which is chosen, and a reference that is a small sample itself."""
+    said, tries, steps = 0, 60, 10
+    for index in range(tries):
+        state = np.random.RandomState(index)
+        reference, base = state.randn(40, 6), state.randn(80, 6)
+        changed = [base]
+        for _ in range(steps - 1):
+            new = base + 0.1 * state.randn(6)  # in any direction: away from the truth, though perhaps not from a sample
+            if kind == "anew":
+                new = np.concatenate([state.randn(60, 6), base[60:]])  # other images, as good
+            changed.append(new)
+        found = np.array([changed, [base] * steps])  # units that do nothing are the control
+        target = metrics.KernelTarget(reference)
+        value = np.array([[target.distance(x) for x in row] for row in found])
+        deviation, gain, worse = cleaning._spread(target, found, value, reference)
+        orders = np.arange(2 * (steps - 1)).reshape(2, -1)
+        reach = cleaning.NORMAL * deviation
+        curve = artifacts.Curve({}, np.arange(steps), orders, value, value - reach, value + reach, gain, worse, 0.0)
+        said += curve.helps
+    assert said / tries <= 0.05
+
+
+def test_a_curve_of_another_ranking_or_other_steps_is_kept_beside_the_first(generator, garbage):
+    clean = features_of(Drawn(generator, range(5000, 5030)), Pixels())
+    first, other = np.arange(64) / 64, np.arange(64)[::-1] / 64
+    facts = {"strategy": "defect", "layer": LAYER}
+
+    def key(score, inputs, steps=(1, 2), seeds=range(3000, 3008), random=1):
+        ranking = artifacts.Ranking(facts | {"inputs": inputs}, score, {})
+        return key_of(artifacts.curve(generator, ranking, seeds, clean, Pixels(), steps=steps, random=random))
+
+    keys = [
+        key(first, "a"), key(other, "a"), key(first, "b"), key(first, "a", steps=(1, 3)), key(first, "a", random=2),
+        key(first, "a", seeds=[3000, *range(3002, 3009)]),
+    ]  # fmt: skip
+    assert len(set(keys)) == len(keys)
+    assert key(first, "a") == keys[0]
+
+
+def test_rankings_by_other_tags_are_kept_apart(generator, broken):
+    codes, flawed = generator.sample(range(20)), broken[:20]
+    there = flawed.any((1, 2))
+    tags = [artifacts.Tags(np.arange(20), some, {}) for some in (there, np.roll(there, 1))]
+    by_tags = [artifacts.tagged(generator, LAYER, codes, some) for some in tags]
+    by_regions = [artifacts.defect(generator, LAYER, codes, some, source="x") for some in (flawed, flawed[:, ::-1])]
+    assert len({key_of(ranking) for ranking in (*by_tags, *by_regions)}) == 4
 
 
 def test_no_more_than_half_of_a_layer_is_judged(generator):
@@ -371,9 +425,14 @@ def test_no_more_than_half_of_a_layer_is_judged(generator):
 
 
 def test_images_that_activate_the_garbage_show_it(generator, garbage):
-    chosen = artifacts.activating(generator, LAYER, garbage, range(3000, 3200), 30)
+    chosen = artifacts.activating(generator, {LAYER: garbage}, range(3000, 3200), 30)
     assert len(set(chosen)) == 30
     units = generator.features(generator.sample(chosen), LAYER)[LAYER][:, garbage]
     assert (units.amax((1, 2, 3)) > 0).all()
     share = generator.features(generator.sample(range(3000, 3200)), LAYER)[LAYER][:, garbage].amax((1, 2, 3)) > 0
     assert share.float().mean() < 0.7
+    assert artifacts.activating(generator, {LAYER: garbage}, range(3000, 3200), 5) == chosen[:5]  # the strongest first
+    both = {LAYER: garbage[:1], "layer1": [0, 3]}
+    maxima = [generator.features(generator.sample(range(3000, 3200)), n)[n][:, u].amax((2, 3)) for n, u in both.items()]
+    z = torch.cat([(m - m.mean(0)) / m.std(0, unbiased=False) for m in maxima], 1).nan_to_num(0).sum(1)
+    assert artifacts.activating(generator, both, range(3000, 3200), 1) == [3000 + int(z.argmax())]

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import shutil
 
 import numpy as np
@@ -11,7 +12,11 @@ import dissect
 import segmodels
 from app import report
 from app.causes import LayerCauses, _causes
+from app.library import OpenRun
+from app.pages.causes_panel import panel
+from dissect import GanatomyError, store
 from dissect.effects import Sweep, add, effect, sweep
+from dissect.effects.stored import effects_path
 
 LAYER = "layer2"
 SEEDS = range(300, 380)
@@ -68,9 +73,9 @@ def test_what_is_shown_is_sure_or_asked_for(run):
     causes = LayerCauses(run, LAYER)
     inert = next(unit for unit in range(64) if not sure(causes.unit(unit)))
     assert causes.unit(inert).shown() == []
-    (asked,) = causes.unit(inert).shown([2])
+    (asked,) = causes.unit(inert).shown([run.concepts[2].name])
     assert asked.concept == 2
-    assert asked == causes.unit(inert).of(2)
+    assert asked in causes.unit(inert).causes
 
 
 def test_few_images_say_nothing_for_sure(generator, unswept, tmp_path):
@@ -135,3 +140,80 @@ def test_of_one_image_nothing_is_sure(generator, unswept, tmp_path):
     found = [cause for unit in range(64) for cause in known.unit(unit).causes]
     assert any(cause.before != cause.after for cause in found)
     assert not any(cause.sure for cause in found)
+
+
+def test_a_sweep_read_by_another_segmenter_is_shown_without_links(generator, unswept, tmp_path):
+    """Its concepts, and their categories, are not the run's."""
+    path = tmp_path / "other.h5"
+    shutil.copy(unswept.path, path)
+
+    class Tints(segmodels.Segmenter):
+        def __init__(self):
+            bright = segmodels.Concept("bright", "tint")
+            super().__init__("tints", [segmodels.Concept("unlabelled", ""), bright], "0" * 64)
+
+        def segment(self, images, keys=None):
+            return (images.amax(1, keepdim=True) > -0.4).short()
+
+    made = sweep(generator, Tints(), LAYER, SEEDS)
+    add(dissect.open(path), made)
+    paints = int(made.ranked("bright", 1)[0])
+    opened = OpenRun("other", path)
+    told = json.dumps(panel(opened, opened.unit(LAYER, paints)).to_plotly_json(), default=vars)
+    assert "bright" in told
+    assert "/concepts" not in told
+    known = LayerCauses(opened.run, LAYER).unit(paints)
+    assert [cause.name for cause in known.shown(["bright"])] == ["bright"]
+
+
+def no_recipe(header, arrays):
+    del header["recipe"]
+
+
+def no_edits(header, arrays):
+    header["recipe"]["edits"] = None
+
+
+def no_pixels(header, arrays):
+    header["pixels"] = "many"
+
+
+def too_few_concepts(header, arrays):
+    header["concepts"] = header["concepts"][:1]
+
+
+def fewer_images(header, arrays):
+    arrays["before"] = arrays["before"][:-1]
+
+
+def flat(header, arrays):
+    arrays["after"] = arrays["after"].ravel()
+
+
+def a_missing_array(header, arrays):
+    del arrays["after"]
+
+
+@pytest.mark.parametrize("kind", ["effect", "sweep"])
+@pytest.mark.parametrize(
+    "harm",
+    [no_recipe, no_edits, no_pixels, too_few_concepts, fewer_images, flat, a_missing_array],
+)
+def test_a_file_that_is_whole_and_yet_wrong_is_one_line(run, tmp_path, kind, harm):
+    """With checksums that are right, as another program or version may have written it."""
+    if kind == "sweep" and harm in (no_recipe, no_edits):
+        pytest.skip("a sweep has no recipe")
+    effects = run.effects
+    (key,) = (key for key in effects if effects.kind(key) == kind)
+    header = effects.header(key)
+    arrays = {name.removeprefix(f"results/{key}/"): value for name, value in effects.stored(key)}
+    arrays.pop("header")
+    unit = int(effects[key].units[0]) if kind == "sweep" else int(header["recipe"]["edits"][0]["units"][0])
+    harm(header, arrays)
+    shutil.copy(run.path, tmp_path / "run.h5")
+    text = np.frombuffer(json.dumps(header).encode(), np.uint8)
+    stored = [(f"results/{key}/{name}", value) for name, value in (("header", text), *arrays.items())]
+    store.write(effects_path(tmp_path / "run.h5"), {"run": run.id, "results": [key]}, stored, store.EFFECTS)
+    with pytest.raises(GanatomyError, match=r"run\.effects\.h5 is damaged: ") as told:
+        LayerCauses(dissect.open(tmp_path / "run.h5"), LAYER).unit(unit)
+    assert "\n" not in str(told.value)

@@ -18,6 +18,7 @@ import segmodels
 from dissect import Effect, GanatomyError, Recipe
 from dissect.effects import add, areas, intervals, stored
 from dissect.effects.controls import control_edits
+from dissect.effects.effect import holm
 from segmodels import Concept, Segmenter
 from segmodels.base import UNLABELLED
 
@@ -168,6 +169,40 @@ def made_up(change, controls):
 )  # fmt: skip
 def test_a_verdict_asks_whether_random_units_do_as_much_that_way(change, controls, verdict):
     assert made_up(change, controls).verdict(1) == verdict
+
+
+def test_p_values_of_all_concepts_are_holms():
+    np.testing.assert_allclose(holm(np.array([0.01, 0.04, 0.03, 0.005])), [0.03, 0.06, 0.06, 0.02])
+    assert holm(np.array([0.9, 0.9])).tolist() == [1, 1]
+
+
+def test_of_concepts_that_do_not_change_one_in_twenty_effects_says_otherwise_and_not_every_one():
+    """200 concepts, 60 images, nothing but noise: each alone is called changed now and then, all together hardly."""
+    alone = together = 0
+    for index in range(40):
+        state = np.random.RandomState(index)
+        before = state.randint(40, 60, (60, 201))
+        after = before + state.randint(-5, 6, before.shape)
+        facts = {"aim": None, "pixels": 100, "concepts": [[str(i), "", 0] for i in range(201)]}
+        none = np.zeros((0, 201), np.int64)
+        found = Effect(facts, np.arange(60), before, after, none, none)
+        alone += any(found.verdict(c) == "changed" for c in range(1, 201))
+        together += bool((found.adjusted[1:] < 0.05).any())
+        assert np.isnan(found.adjusted[0])
+    assert alone == 40
+    assert together <= 5
+
+
+def test_what_changes_does_so_too_when_all_concepts_are_asked_about(planted, reader):
+    unit = units_of(planted, "layer1", "painting")[0]
+    found = dissect.effect(planted, reader, dissect.ablate("layer1", unit), SEEDS, controls=0)
+    concept = found.concept_index(planted.truth.concepts["layer1"][unit][0])
+    assert found.adjusted[concept] < 0.05
+    few = found.images < 10
+    few[0] = True
+    assert np.array_equal(np.isnan(found.adjusted), few)
+    still = ~few & ~(found.after != found.before).any(0)
+    assert (found.adjusted[still] == 1).all()
 
 
 def test_control_edits_keep_all_but_the_units(planted):

@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Annotated
 
 import numpy as np
 import typer
+from numpy.typing import NDArray
 from typer.core import TyperGroup
 
 import segmodels
@@ -15,15 +17,15 @@ from dissect.artifacts import Classifier, Eye, Ranking, Tags
 from dissect.artifacts.classifier import pooled, train
 from dissect.artifacts.rare import ADVISED
 from dissect.artifacts.unlike import features_of
-from dissect.effects import add
 from dissect.metrics import Drawn, Pictures
 from dissect.metrics.extractors import load
 from dissect.samples import Sampling
 from segmodels.smp import SmpSegmenter
 
 from ..console import out, progress, remark, show
-from ..experiments import Setting, prepare
-from .options import Accept, Csv, Device, Json, Model, Options, RunFile, open_model
+from ..experiments import Ground
+from ..subjects import keep, layer_of, opened, own_seeds, run_of, with_pass
+from .options import Accept, Csv, Device, Json, Model, Options, open_model
 
 STRATEGIES = ("rare", "unlike", "defect", "tagged")
 RANK = "rank"
@@ -41,8 +43,17 @@ class _RankByDefault(TyperGroup):
 
 app = typer.Typer(cls=_RankByDefault, help="Rank units that draw what should not be there.", no_args_is_help=True)
 
+Source = Annotated[str, typer.Argument(metavar="MODEL|RUN", help="A dissection, run.h5, or a model as in `dissect`.")]
+Whose = Annotated[str | None, typer.Argument(help="The run's generator, where it is not found by its name.")]
 Strategy = Annotated[str, typer.Option(help="rare, unlike (with Inception and --reference: fid), defect, tagged.")]
-Layer = Annotated[str | None, typer.Option(help="The layer; default: the run's only one.")]
+Layer = Annotated[
+    str | None, typer.Option(help="The layer; default: the only one, or of several the one nearest to 8 pixels a side.")
+]
+SegmenterName = Annotated[str | None, typer.Option("--segmenter", help="Default: the run's; of a model: colors.")]
+PassSamples = Annotated[
+    int, typer.Option(help="Of a model: samples of the pass that some rankings need, seeds 0 to N - 1.")
+]
+OWN = 1000  # samples of such a pass, as of `dissect`
 TagFile = Annotated[Path | None, typer.Option(help="What people say of images: seed,tag[,region] as CSV.")]
 ClassifierFile = Annotated[
     Path | None, typer.Option("--classifier", help="From `artifacts train`: where images are broken.")
@@ -54,11 +65,9 @@ Reference = Annotated[
 
 @app.command(RANK)
 def rank(
-    run_file: RunFile,
-    model: Annotated[str | None, typer.Argument(help="The run's generator, where it is not found by its name.")] = None,
-    strategy: Annotated[
-        str, typer.Option(help="rare, unlike (with Inception and --reference: fid), defect, tagged.")
-    ] = "",
+    source: Source,
+    model: Whose = None,
+    strategy: Strategy = "",
     layer: Layer = None,
     tags: TagFile = None,
     classifier: ClassifierFile = None,
@@ -66,6 +75,8 @@ def rank(
     extractor: Annotated[str | None, typer.Option(help="As in `metrics`.")] = None,
     samples: Annotated[int, typer.Option("--samples", help="For defect without tags: images looked at.")] = 200,
     top: Annotated[int, typer.Option(help="How many units are listed.")] = 20,
+    segmenter: SegmenterName = None,
+    pass_samples: PassSamples = OWN,
     device: Device = "cpu",
     option: Options = None,
     accept_licence: Accept = False,
@@ -73,9 +84,14 @@ def rank(
     as_csv: Csv = False,
 ) -> None:
     """List the units of a layer, the most suspect first, and keep the ranking beside the run."""
-    setting = prepare(run_file, model, None, device, samples, None, option, accept_licence)
-    ranking = ranked(setting, strategy, layer, tags, classifier, reference, extractor, device)
-    add(setting.run, ranking)
+    chosen = strategy_of(strategy, tags, classifier, reference)
+    ground = opened(source, model, segmenter, device, samples, pass_samples, option, accept_licence)
+    names = [layer_of(ground, layer, guess=True)]
+    if reference is not None:
+        Pictures(reference, ground.generator.resolution)  # what is wrong with it is told before a pass is made
+    ground = with_pass(ground, chosen, names, Path())
+    (ranking,) = ranked(ground, chosen, names, tags, classifier, reference, extractor, device)
+    keep(ground, ranking)
     show(ranking.rows(top), None, as_json, as_csv, f"{ranking.strategy}: {_told(ranking)}")
 
 
@@ -98,7 +114,7 @@ def train_(
         for images in Drawn(generator, said.seeds.tolist()).batches(4):
             features.append(pooled(encoder, images))
             update(sum(map(len, features)), len(said))
-    made = train(np.concatenate(features), said.broken, encoder.sha256)
+    made = train(np.concatenate(features), said.broken, encoder.sha256, said.seeds)
     made.save(out_file)
     out.print(
         f"{out_file}: trained on {int(said.broken.sum())} broken and {int((~said.broken).sum())} fine images; area "
@@ -106,50 +122,69 @@ def train_(
     )  # fmt: skip
 
 
-def ranked(
-    setting: Setting, strategy: str, layer: str | None, tags: Path | None, classifier: Path | None,
-    reference: Path | None, extractor: str | None, device: str,
-) -> Ranking:  # fmt: skip
-    """Return the ranking that a command's options ask for; the strategy follows from what is given if none is named."""
-    run, name = setting.run, layer or _only_layer(setting.run)
+def strategy_of(strategy: str, tags: Path | None, classifier: Path | None, reference: Path | None) -> str:
+    """Return the strategy that is meant; it follows from what is given if none is named.
+
+    Raises:
+        GanatomyError: for an unknown one, or one that lacks what it needs.
+    """
     said = artifacts.read_tags(tags) if tags is not None else None
+    if classifier is not None:
+        Classifier.load(classifier)
     if not strategy:
         strategy = "defect" if classifier or (said and said.regions) else "tagged" if said else "rare"
-        strategy = "unlike" if strategy == "rare" and reference is not None else strategy
+        return "unlike" if strategy == "rare" and reference is not None else strategy
+    if strategy not in (*STRATEGIES, "fid"):
+        raise GanatomyError(f"--strategy: expected {', '.join(STRATEGIES)}, got {strategy!r}")
+    if strategy == "tagged" and said is None:
+        raise GanatomyError("tagged needs --tags")
+    if strategy == "defect" and classifier is None and not (said and said.regions):
+        raise GanatomyError("defect needs --tags with regions, or a --classifier that finds them")
+    return strategy
+
+
+def ranked(
+    ground: Ground, strategy: str, layers: Sequence[str], tags: Path | None, classifier: Path | None,
+    reference: Path | None, extractor: str | None, device: str,
+) -> list[Ranking]:  # fmt: skip
+    """Return a ranking of each layer by the strategy that :func:`strategy_of` found."""
+    said = artifacts.read_tags(tags) if tags is not None else None
     if strategy == "rare":
+        run = run_of(ground)
         if run.samples < ADVISED:
             remark(f"rare: {run.samples} samples; what is rare shows only in {ADVISED} and more")
-        return artifacts.rare(run, name)
+        return [artifacts.rare(run, name) for name in layers]
     if strategy in ("unlike", "fid"):
-        return _unlike(setting, name, reference, extractor, device)
+        return _unlike(ground, layers, reference, extractor, device)
     if strategy == "tagged":
-        if said is None:
-            raise GanatomyError("tagged needs --tags")
-        codes = setting.generator.sample(said.seeds.tolist(), **setting.how)
-        return artifacts.tagged(setting.generator, name, codes, said)
-    if strategy == "defect":
-        return _defect(setting, name, said, classifier, device)
-    raise GanatomyError(f"--strategy: expected {', '.join(STRATEGIES)}, got {strategy!r}")
+        assert said is not None  # strategy_of has seen to it
+        codes = ground.generator.sample(said.seeds.tolist(), **ground.how)
+        return [artifacts.tagged(ground.generator, name, codes, said) for name in layers]
+    seeds, regions, told = _flaws(ground, said, classifier, device)
+    codes = ground.generator.sample(seeds, **ground.how)
+    return [artifacts.defect(ground.generator, name, codes, regions, source=told) for name in layers]
 
 
-def _unlike(setting: Setting, layer: str, reference: Path | None, extractor: str | None, device: str) -> Ranking:
+def _unlike(
+    ground: Ground, layers: Sequence[str], reference: Path | None, extractor: str | None, device: str
+) -> list[Ranking]:
     # What is wrong with the arguments is told before an hour's work, not after it.
-    features, sampling = load(extractor, device), Sampling(**setting.how)
-    check_drawn(setting.run)
-    setting.run.layer(layer).maxima  # noqa: B018
-    pictures = Pictures(reference, setting.generator.resolution) if reference is not None else None
+    features, sampling, run = load(extractor, device), Sampling(**ground.how), run_of(ground)
+    check_drawn(run)
+    for name in layers:
+        run.layer(name).maxima  # noqa: B018
+    pictures = Pictures(reference, ground.generator.resolution) if reference is not None else None
     with progress("looking at the run's samples", unit="images") as update:
-        images = features_of(
-            Drawn(setting.generator, setting.run.seeds.tolist(), sampling=sampling), features, progress=update
-        )
+        drawn = Drawn(ground.generator, list(own_seeds(ground)), sampling=sampling)
+        images = features_of(drawn, features, progress=update)
     if pictures is None:
         remark("no --reference: units are compared with the generator's own samples, which is no FID")
-        return artifacts.unlike(setting.run, layer, images, None, features)
+        return [artifacts.unlike(run, name, images, None, features) for name in layers]
     if not features.inception:
         remark(f"features are those of {features.name}, not Inception's: this is no FID")
     with progress("looking at the reference", unit="images") as update:
         real = features_of(pictures, features, progress=update)
-    return artifacts.unlike(setting.run, layer, images, real, features, named=str(reference))
+    return [artifacts.unlike(run, name, images, real, features, named=str(reference)) for name in layers]
 
 
 def check_drawn(run: Run) -> None:
@@ -160,20 +195,20 @@ def check_drawn(run: Run) -> None:
         raise GanatomyError(f"{run.path} is of {given} given sample by sample, which cannot be drawn anew from seeds")
 
 
-def _defect(setting: Setting, layer: str, said: Tags | None, classifier: Path | None, device: str) -> Ranking:
-    generator = setting.generator
+def _flaws(
+    ground: Ground, said: Tags | None, classifier: Path | None, device: str
+) -> tuple[list[int], NDArray[np.bool_], str]:
+    """Return seeds of flawed images, where they are flawed [N, H, W], and who says so."""
     if classifier is None:
-        if said is None or not said.regions:
-            raise GanatomyError("defect needs --tags with regions, or a --classifier that finds them")
+        assert said is not None  # strategy_of has seen to it
         seeds = list(said.regions)
-        regions = np.stack([said.regions[seed] for seed in seeds])
-        return artifacts.defect(generator, layer, generator.sample(seeds, **setting.how), regions, source="people")
-    eye = Eye(Classifier.load(classifier), _encoder(device))
-    seeds = said.seeds[said.broken].tolist() if said is not None else list(setting.seeds)
+        return seeds, np.stack([said.regions[seed] for seed in seeds]), "people"
+    generator, eye = ground.generator, Eye(Classifier.load(classifier), _encoder(device))
+    seeds = said.seeds[said.broken].tolist() if said is not None else list(ground.seeds)
     size = 2 * (min(generator.resolution, 128),)
     found, flawed = [], []
     with progress("looking for flaws", unit="images") as update:
-        for images in Drawn(generator, seeds, sampling=Sampling(**setting.how)).batches(4):
+        for images in Drawn(generator, seeds, sampling=Sampling(**ground.how)).batches(4):
             probability, regions = eye.look(images, size)
             found.append(probability)
             flawed.append(regions)
@@ -181,22 +216,13 @@ def _defect(setting: Setting, layer: str, said: Tags | None, classifier: Path | 
     chosen = np.flatnonzero((np.concatenate(found) >= 0.5) if said is None else np.ones(len(seeds), bool))
     if not len(chosen):
         raise GanatomyError(f"the classifier calls none of {len(seeds)} images broken; give --tags, or more --samples")
-    codes = generator.sample([seeds[i] for i in chosen], **setting.how)
-    return artifacts.defect(
-        generator, layer, codes, np.concatenate(flawed)[chosen], source=f"classifier {classifier.name}"
-    )
+    return [seeds[i] for i in chosen], np.concatenate(flawed)[chosen], f"classifier {classifier.name}"
 
 
 def _encoder(device: str) -> SmpSegmenter:
     segmenter = segmodels.load("face-parts", device)
     assert isinstance(segmenter, SmpSegmenter)
     return segmenter
-
-
-def _only_layer(run: Run) -> str:
-    if len(run.layers) > 1:
-        raise GanatomyError(f"--layer: expected one of the run's, {', '.join(run.layers)}")
-    return run.layers[0]
 
 
 def _told(ranking: Ranking) -> str:

@@ -4,70 +4,102 @@ from __future__ import annotations
 
 import json
 from collections.abc import Sequence
-from dataclasses import dataclass, replace
-from itertools import count, islice
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Annotated
 
-import numpy as np
 import typer
 
 import dissect
-from dissect import BakeError, Effect, GanatomyError, Generator, Recipe, artifacts
+from dissect import BakeError, GanatomyError, Generator, Recipe, artifacts
 from dissect.artifacts import Curve, Ranking
+from dissect.artifacts.correct import SCALE, SHARE
 from dissect.artifacts.unlike import features_of
-from dissect.effects import add
-from dissect.metrics import Drawn, Looks, Pictures, Score, compare
+from dissect.metrics import Drawn, Pictures
 from dissect.metrics.extractors import Extractor, load
 from dissect.metrics.gaussians import Float64
 from dissect.samples import Sampling
 
 from ..cleaned import Cleaning, compared, write_page
 from ..console import out, progress, remark
-from ..experiments import LARGEST_SEED, Setting, parse_units, prepare
+from ..experiments import Ground, parse_units
 from ..folders import replacing
-from .artifacts import ClassifierFile, Layer, Reference, Strategy, TagFile, check_drawn, ranked
-from .options import Accept, Device, Options, RunFile
+from ..proof import Proof, Seeds, proved, units_of
+from ..subjects import is_run, keep, layer_of, layers_of, opened, own_seeds, plain_name, with_pass
+from .artifacts import (
+    OWN,
+    ClassifierFile,
+    Layer,
+    PassSamples,
+    Reference,
+    SegmenterName,
+    Source,
+    Strategy,
+    TagFile,
+    Whose,
+    check_drawn,
+    ranked,
+    strategy_of,
+)
+from .options import Accept, Device, Options
 
 MARKER = "ganatomy-clean.json"
 PICTURES = 16  # of each protocol
-KEPT = ("fid", "frechet", "kernel")
-CANDIDATES = 4  # times as many images, of which those that most activate the units are chosen
+PLAIN, SEQUENTIAL = "plain", "sequential"
+SUFFIXES = {"torch zip": ".pth", "safetensors": ".safetensors"}  # of weights that were fetched, which have none
+UNBOUNDED = ("unlike", "fid")  # strategies whose scores are distances
+OWN_SAMPLES = (
+    "no --reference: distances are from the generator's own samples. Units shape these too, so taking some away can "
+    "hardly ever be found to help; give real images with --reference, or name --units"
+)
 
 
 @dataclass(frozen=True)
-class Seeds:
-    """Seeds for each step. None is there twice, a sample of the run, or tagged.
+class Correction:
+    """How suspect units are corrected: set to zero, or several layers multiplied by ``scale * (1 - score)``."""
 
-    How many units are taken away is chosen on images that the ranking did not see, and proved on images that neither
-    saw: the best of several numbers looks better where it was chosen than it is.
-
-    Attributes:
-        rank: for a ranking that draws images of its own. choose: for the number of units. prove: for before and after.
-        pool: from which those that most activate the units are taken.
-    """
-
-    rank: list[int]
-    choose: list[int]
-    prove: list[int]
-    pool: list[int]
+    kind: str
+    scale: float
+    share: float
+    stop: str | None
 
     @classmethod
-    def apart(cls, after: Sequence[int], tags: Path | None) -> Seeds:
-        """Return as many for each step as ``after`` has, from its first on; GanatomyError if there are too few."""
-        known = set(artifacts.read_tags(tags).seeds.tolist()) if tags is not None else set()
-        if after[0] + (3 + CANDIDATES) * len(after) + len(known) > LARGEST_SEED:
-            raise GanatomyError(f"there are too few seeds after the run's for {len(after)} samples; ask for fewer")
-        free = (seed for seed in count(after[0]) if seed not in known)
-        return cls(*(list(islice(free, times * len(after))) for times in (1, 1, 1, CANDIDATES)))
+    def of(
+        cls, kind: str, scale: float | None, share: float | None, stop: str | None, units: str | None, strategy: str
+    ) -> Correction:
+        """Return what the options mean; GanatomyError for what does not go together."""
+        if kind not in (PLAIN, SEQUENTIAL):
+            raise GanatomyError(f"--correction: expected {PLAIN} or {SEQUENTIAL}, got {kind!r}")
+        if kind == PLAIN and not (scale is None and share is None and stop is None):
+            raise GanatomyError("--scale, --share and --stop go with --correction sequential")
+        if kind == SEQUENTIAL and units is not None:
+            raise GanatomyError("--correction sequential chooses its units by their scores; leave --units out")
+        if kind == SEQUENTIAL and strategy in UNBOUNDED:
+            raise GanatomyError(f"--correction sequential needs scores in 0..1, and {strategy} gives distances")
+        made = cls(kind, SCALE if scale is None else scale, SHARE if share is None else share, stop)
+        if not (0 <= made.scale <= 1 and 0 < made.share <= 0.5):
+            raise GanatomyError(
+                f"expected --scale in 0..1 and --share in 0..0.5 (the control is as many others), got {made.scale:g} "
+                f"and {made.share:g}"
+            )
+        return made
 
 
 def clean(
-    run_file: RunFile,
-    model: Annotated[str | None, typer.Argument(help="The run's generator, where it is not found by its name.")] = None,
-    out_folder: Annotated[Path | None, typer.Option("--out", help="The folder to make [run-clean].")] = None,
+    source: Source,
+    model: Whose = None,
+    out_folder: Annotated[Path | None, typer.Option("--out", help="The folder to make [NAME-clean].")] = None,
     units: Annotated[str | None, typer.Option(help="Which units, 1,2,40; else they are chosen by a ranking.")] = None,
+    auto: Annotated[
+        bool, typer.Option("--auto", help="Choose units by a ranking: what is done without --units.")
+    ] = False,
     strategy: Strategy = "",
+    correction: Annotated[
+        str, typer.Option(help="plain: the worst units of a layer to zero; sequential: several layers, softly.")
+    ] = PLAIN,
+    scale: Annotated[float | None, typer.Option(help=f"Of sequential: s in s * (1 - score) [{SCALE}].")] = None,
+    share: Annotated[float | None, typer.Option(help=f"Of sequential: share of a layer's units [{SHARE}].")] = None,
+    stop: Annotated[str | None, typer.Option(help="Of sequential: the last layer corrected [the last].")] = None,
     layer: Layer = None,
     tags: TagFile = None,
     classifier: ClassifierFile = None,
@@ -75,52 +107,71 @@ def clean(
     extractor: Annotated[str | None, typer.Option(help="As in `metrics`.")] = None,
     samples: Annotated[int, typer.Option(help="Images of each protocol, of the seeds after the run's.")] = 200,
     most: Annotated[int, typer.Option(help="Units taken away at most.")] = 30,
+    segmenter: SegmenterName = None,
+    pass_samples: PassSamples = OWN,
     device: Device = "cpu",
     option: Options = None,
     accept_licence: Accept = False,
 ) -> None:
-    """Rank units, choose how many to take away on images that the ranking did not see, and report before and after."""
+    """Take units away, named or chosen on images that their ranking did not see, and report before and after."""
     if samples < 20 or most < 1:
         raise GanatomyError("expected at least 20 samples, and at most one unit or more")
-    setting = prepare(run_file, model, None, device, samples, None, option, accept_licence)
-    folder = out_folder or run_file.with_name(f"{run_file.stem}-clean")
+    if auto and units is not None:
+        raise GanatomyError("--auto chooses the units and --units names them; give one of the two")
+    asked = strategy_of(strategy, tags, classifier, reference) if units is None else ""
+    how = Correction.of(correction, scale, share, stop, units, asked)
+    folder = out_folder or (Path(source).parent if is_run(source) else Path()) / f"{plain_name(source)}-clean"
     with replacing(folder, MARKER) as new:  # whole, or not there
         # What is wrong with the arguments is told before an hour's work, not after it.
-        given = _given(setting, layer, units) if units is not None else ()
-        features, named = load(extractor, device), str(reference) if reference else "the run's own samples"
-        images = _reference(setting, reference)
-        seeds = Seeds.apart(setting.seeds, tags if units is None else None)
-        ranking = None
-        if units is None:
-            unseen = replace(setting, seeds=seeds.rank)
-            ranking = ranked(unseen, strategy, layer, tags, classifier, reference, extractor, device)
-            add(setting.run, ranking)
-        name = ranking.layer if ranking else _named(setting, layer)
+        ground = opened(source, model, segmenter, device, samples, pass_samples, option, accept_licence)
+        names = _layers(ground, layer, how, guess=units is None)
+        given = _given(ground, names[0], units) if units is not None else ()
+        features, named = load(extractor, device), str(reference) if reference else "the generator's own samples"
+        images = _reference(ground, reference)
+        seeds = Seeds.apart(ground.seeds, tags if units is None else None, classifier if units is None else None)
+        if reference is None and units is None:
+            remark(OWN_SAMPLES)
         if not features.inception:
             remark(f"features are those of {features.name}, not Inception's: no number here is an FID")
+        rankings: list[Ranking] = []
+        if units is None:
+            ground = with_pass(ground, asked, names, folder.parent)
+            unseen = ground.at(seeds.rank)
+            rankings = ranked(unseen, asked, names, tags, classifier, reference, extractor, device)
+            keep(ground, *rankings)
         with progress("looking at the reference", unit="images") as update:
             target = features_of(images, features, progress=update)
-        curve = _curve(setting, seeds.choose, ranking, target, features, named, most) if ranking else None
-        chosen = given
-        if curve is not None:
-            add(setting.run, curve)  # at once: whatever goes wrong below, this is kept
-        if ranking and curve and curve.helps:
-            chosen = tuple(ranking.top(curve.best))
-        recipe = Recipe([dissect.ablate(name, chosen)], setting.generator) if chosen else None
-        made = _proved(setting, seeds, name, chosen, recipe, ranking, curve, target, features, named)
-        _write(new, setting, seeds, made, recipe)
+        curve, recipe = None, None
+        if how.kind == SEQUENTIAL:
+            recipe = artifacts.sequential(ground.generator, rankings, how.scale, how.share, how.stop)
+        else:
+            if rankings:
+                curve = _curve(ground, seeds.choose, rankings[0], target, features, named, most)
+                keep(ground, curve)  # at once: whatever goes wrong below, this is kept
+            chosen = tuple(rankings[0].top(curve.best)) if curve is not None and curve.helps else given
+            recipe = Recipe([dissect.ablate(names[0], chosen)], ground.generator) if chosen else None
+        proof = proved(ground, seeds, recipe, target, features) if recipe is not None else None
+        made = _made(ground, names, how, rankings, curve, recipe, proof, named, len(target))
+        _write(new, ground, seeds, made, recipe, proof)
     _told(folder, made)
 
 
-def _named(setting: Setting, layer: str | None) -> str:
-    if layer is None and len(setting.run.layers) > 1:
-        raise GanatomyError(f"--layer: expected one of the run's, {', '.join(setting.run.layers)}")
-    return setting.generator.layer(layer or setting.run.layers[0]).name
+def _layers(ground: Ground, asked: str | None, how: Correction, *, guess: bool) -> list[str]:
+    """Return the layer that is cleaned; for the sequential correction all in their order, up to where it stops."""
+    if how.kind == PLAIN:
+        return [layer_of(ground, asked, guess=guess)]
+    known = layers_of(ground) if asked is None else [layer_of(ground, asked, guess=False)]
+    order = [layer.name for layer in ground.generator.layers]
+    last = order.index(ground.generator.layer(how.stop).name) if how.stop is not None else len(order)
+    found = sorted((name for name in known if order.index(name) <= last), key=order.index)
+    if not found:
+        raise GanatomyError(f"--stop: {how.stop} comes before all of {', '.join(known)}")
+    return found
 
 
-def _given(setting: Setting, layer: str | None, units: str) -> tuple[int, ...]:
+def _given(ground: Ground, layer: str, units: str) -> tuple[int, ...]:
     """Return the units that are named, each once; GanatomyError unless the layer has them, and as many others."""
-    place, found = setting.generator.layer(_named(setting, layer)), tuple(dict.fromkeys(parse_units(units)))
+    place, found = ground.generator.layer(layer), tuple(dict.fromkeys(parse_units(units)))
     if max(found) >= place.channels:
         raise GanatomyError(f"layer {place.name!r} has units 0..{place.channels - 1}, got {max(found)}")
     if len(found) > place.channels // 2:
@@ -131,64 +182,55 @@ def _given(setting: Setting, layer: str | None, units: str) -> tuple[int, ...]:
     return found
 
 
-def _reference(setting: Setting, path: Path | None) -> Pictures | Drawn:
+def _reference(ground: Ground, path: Path | None) -> Pictures | Drawn:
     if path is not None:
-        return Pictures(path, setting.generator.resolution)
-    check_drawn(setting.run)
-    return Drawn(setting.generator, setting.run.seeds.tolist(), sampling=Sampling(**setting.how))
+        return Pictures(path, ground.generator.resolution)
+    if ground.run is not None:
+        check_drawn(ground.run)
+    return Drawn(ground.generator, list(own_seeds(ground)), sampling=Sampling(**ground.how))
 
 
 def _curve(
-    setting: Setting, seeds: list[int], ranking: Ranking, target: Float64, features: Extractor, named: str, most: int
+    ground: Ground, seeds: list[int], ranking: Ranking, target: Float64, features: Extractor, named: str, most: int
 ) -> Curve:  # fmt: skip
     steps = [step for step in artifacts.cleaning.STEPS if step <= most]
     with progress("taking units away", unit="images") as update:
         return artifacts.curve(
-            setting.generator, ranking, seeds, target, features, steps=steps, named=named,
-            sampling=Sampling(**setting.how), progress=update,
+            ground.generator, ranking, seeds, target, features, steps=steps, named=named,
+            sampling=Sampling(**ground.how), progress=update,
         )  # fmt: skip
 
 
-def _proved(
-    setting: Setting, seeds: Seeds, layer: str, units: tuple[int, ...], recipe: Recipe | None, ranking: Ranking | None,
-    curve: Curve | None, target: Float64, features: Extractor, named: str,
+def _made(
+    ground: Ground, layers: Sequence[str], how: Correction, rankings: Sequence[Ranking], curve: Curve | None,
+    recipe: Recipe | None, proof: Proof | None, named: str, reference: int,
 ) -> Cleaning:  # fmt: skip
-    """Measure before and after by both protocols, with random units, and what concepts did."""
-    scores: list[tuple[str, str, list[Score]]] = []
-    effect: Effect | None = None
-    if recipe is not None:
-        generator, sampling = setting.generator, Sampling(**setting.how)
-        chosen = _activating(setting, seeds, layer, units, len(seeds.prove))
-        others = np.setdiff1d(np.arange(generator.layer(layer).channels), units)
-        control = np.random.RandomState(0).choice(others, len(units), replace=False).tolist()
-        variants = (("before", ()), ("after", recipe), ("random units", [dissect.ablate(layer, control)]))
-        for protocol, some in (("plain", seeds.prove), ("chosen", chosen)):
-            for done, edits in variants:
-                with progress(f"{protocol}, {done}", unit="images") as update:
-                    found = features_of(Drawn(generator, some, edits, sampling), features, progress=update)
-                scores.append((protocol, done, compare(Looks(found), Looks(target), features, only=KEPT)))
-        with progress("concepts") as update:
-            effect = dissect.effect(generator, setting.segmenter, recipe, seeds.prove, progress=update, **setting.how)
-    files = {"recipe.safetensors": "the edits"} if recipe is not None else {}
-    return Cleaning(setting.generator.name, layer, units, ranking, curve, scores, effect, named, files)
+    soft = f"multiplied by {how.scale:g} × (1 − score), the worst {100 * how.share:g}% of each layer's units"
+    return Cleaning(
+        ground.generator.name, tuple(layers), units_of(recipe) if recipe is not None else {},
+        rankings[0].strategy if rankings else None, curve, proof.scores if proof is not None else [],
+        proof.effect if proof is not None else None, f"{named}, {reference} images", {},
+        soft if how.kind == SEQUENTIAL else "set to zero",
+    )  # fmt: skip
 
 
-def _activating(setting: Setting, seeds: Seeds, layer: str, units: tuple[int, ...], count: int) -> list[int]:
-    """Return, of seeds that nothing else is measured on, those whose images most activate the units."""
-    return artifacts.activating(setting.generator, layer, units, seeds.pool, count, Sampling(**setting.how))
-
-
-def _write(folder: Path, setting: Setting, seeds: Seeds, made: Cleaning, recipe: Recipe | None) -> None:
+def _write(
+    folder: Path, ground: Ground, seeds: Seeds, made: Cleaning, recipe: Recipe | None, proof: Proof | None
+) -> None:
     pictures = []
-    if recipe is not None:
+    if recipe is not None and proof is not None:
         recipe.save(folder / "recipe.safetensors")
-        made = replace(made, files=made.files | _exported(setting.generator, recipe, folder))
-        strong = _activating(setting, seeds, made.layer, made.units, PICTURES)
+        made.files["recipe.safetensors"] = "the edits"
+        made.files.update(_exported(ground.generator, recipe, folder))
+        strong = proof.strongest[:PICTURES]
         for name, some in (("A plain sample", seeds.prove[:PICTURES]), ("Images that most activate the units", strong)):
-            codes = setting.generator.sample(some, **setting.how)
-            pictures.append((name, compared(setting.generator, codes, recipe)))
+            codes = ground.generator.sample(some, **ground.how)
+            pictures.append((name, compared(ground.generator, codes, recipe)))
     write_page(folder, made, pictures)
-    marker = {"format": "ganatomy.clean", "version": 1, "run": setting.run.id, "units": list(made.units)}
+    marker = {
+        "format": "ganatomy.clean", "version": 1, "run": ground.run.id if ground.run is not None else None,
+        "fingerprint": ground.generator.fingerprint, "units": {name: list(u) for name, u in made.units.items()},
+    }  # fmt: skip
     (folder / MARKER).write_text(json.dumps(marker) + "\n", encoding="utf-8")
 
 
@@ -196,7 +238,7 @@ def _exported(generator: Generator, recipe: Recipe, folder: Path) -> dict[str, s
     """Write the cleaned checkpoint where the edits are exactly weights, else a bundle; return what it is by name."""
     origin = generator.origin
     if origin is not None:
-        name = f"cleaned{origin.path.suffix or ''}"
+        name = f"cleaned{origin.path.suffix or SUFFIXES.get(origin.format, '')}"
         try:
             dissect.export(generator, folder / name, recipe)
             return {name: "the cleaned checkpoint, in the flavour that the original came in"}
@@ -214,7 +256,4 @@ def _told(folder: Path, made: Cleaning) -> None:
     for protocol, done, scores in made.scores:
         told = ", ".join(f"{s.metric} {s.value:.4g}" for s in scores)
         out.print(f"{protocol}, {done}: {told}", markup=False)
-    told = (
-        f"{len(made.units)} units of {made.layer} taken away" if made.units else f"nothing of {made.layer} taken away"
-    )
-    out.print(f"{told}: {folder / 'index.html'}", markup=False)
+    out.print(f"{made.told}: {folder / 'index.html'}", markup=False)

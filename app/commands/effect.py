@@ -172,6 +172,7 @@ def _row(row: dict[str, Any]) -> dict[str, str]:
         "concept": row["concept"], "images": str(row["images"]), "before": percent(row["before"]),
         "after": percent(row["after"]), "change": signed(row["change"]), "95% interval": span(row["low"], row["high"]),
         "random units": span(row["control_low"], row["control_high"]), "verdict": row["verdict"],
+        "p, all asked": "–" if row["p_adjusted"] is None else f"{row['p_adjusted']:.2g}",
     }  # fmt: skip
 
 

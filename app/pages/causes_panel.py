@@ -31,7 +31,7 @@ def panel(opened: OpenRun, profile: Profile) -> Component:
         command = html.Code(f"ganatomy sweep {opened.path.name} --layer {profile.layer}")
         note = ["Not measured: this page says what the unit agrees with. ", command, " measures what it causes."]
         return section(TITLE, *sets, note=note)
-    shown = causes.shown([profile.best.index] if profile.best else [])
+    shown = causes.shown([profile.best.name] if profile.best else [])
     nothing = "No concept changed beyond the error." if causes.enough else "Too few images to say what changed."
     table = _table(opened, shown) if shown else html.P(nothing, className="note")
     return section(TITLE, table, *sets, note=_note(causes))
@@ -51,7 +51,10 @@ def _table(opened: OpenRun, shown: list[Cause]) -> Component:
 
 
 def _row(opened: OpenRun, cause: Cause) -> Component:
-    name = badge(cause.name, opened.colours[cause.category], True, link("concepts", opened.slug, cause.name))
+    # A sweep may have been read by another segmenter than the run, whose concepts have no page here.
+    known = any(concept.name == cause.name for concept in opened.run.concepts[1:])
+    href = link("concepts", opened.slug, cause.name) if known else None
+    name = badge(cause.name, opened.colours.get(cause.category, opened.colours[""]), True, href)
     told: Any = change(cause.change) if cause.change == cause.change else "new"
     moved = [
         html.B(told) if cause.sure else told,

@@ -7,13 +7,13 @@ with tens of tags. Its Grad-CAM (Selvaraju et al., ICCV 2017) has a closed form,
 from __future__ import annotations
 
 import json
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 import numpy as np
 import safetensors
 import torch
-from numpy.typing import NDArray
+from numpy.typing import ArrayLike, NDArray
 from safetensors.numpy import save
 from scipy.optimize import minimize
 from scipy.special import expit
@@ -40,6 +40,7 @@ class Classifier:
 
     Attributes:
         mean, deviation: [D], by which features are standardised first.
+        seeds: int64 [N], of the images that it was trained on: on these it proves nothing.
     """
 
     weight: Float64
@@ -48,6 +49,7 @@ class Classifier:
     deviation: Float64
     auc: float
     encoder: str
+    seeds: NDArray[np.int64]
 
     def probability(self, features: Float64) -> Float64:
         """Return the probability that images with averaged features [N, D] are broken, [N]."""
@@ -56,7 +58,7 @@ class Classifier:
     def save(self, path: Path) -> None:
         """Write it to one file, whole or not at all."""
         header = {"format": FORMAT, "bias": self.bias, "auc": self.auc, "encoder": self.encoder}
-        tensors = {"weight": self.weight, "mean": self.mean, "deviation": self.deviation}
+        tensors = {"weight": self.weight, "mean": self.mean, "deviation": self.deviation, "seeds": self.seeds}
         with replacing(path) as disk:
             disk.write(save(tensors, {"classifier": json.dumps(header)}))
 
@@ -71,20 +73,31 @@ class Classifier:
                 tensors = {key: file.get_tensor(key) for key in file.keys()}  # noqa: SIM118 (it is no dict)
             if not isinstance(header, dict) or header.get("format") != FORMAT:
                 raise GanatomyError(f"{path} is no classifier of artifacts")
+            if "seeds" not in tensors:
+                raise GanatomyError(f"{path} does not say on which images it was trained; train it again")
             return cls(
                 tensors["weight"], float(header["bias"]), tensors["mean"], tensors["deviation"], float(header["auc"]),
-                str(header["encoder"]),
+                str(header["encoder"]), tensors["seeds"],
             )  # fmt: skip
         except (OSError, ValueError, KeyError, TypeError, safetensors.SafetensorError) as error:
             raise GanatomyError(f"{path} is no classifier of artifacts, or damaged: {one_line(error)}") from error
 
 
-def train(features: Float64, broken: NDArray[np.bool_], encoder: str, penalty: float = PENALTY) -> Classifier:
+def train(
+    features: Float64, broken: NDArray[np.bool_], encoder: str, seeds: ArrayLike, penalty: float = PENALTY
+) -> Classifier:
     """Train on features [N, D] and tags [N]; ``auc`` comes from five folds, each judged by a model of the others.
 
+    Args:
+        features, broken: of the images. encoder: whose features. seeds: of the images, [N], to be remembered.
+        penalty: on the squared weights.
+
     Raises:
-        GanatomyError: for fewer than five images of a kind.
+        GanatomyError: for fewer than five images of a kind, or another number of seeds.
     """
+    known = np.array(seeds, np.int64)
+    if known.shape != (len(features),):
+        raise GanatomyError(f"expected the seeds of {len(features)} images, got {list(known.shape)}")
     kinds = int(broken.sum()), int((~broken).sum())
     if min(kinds) < FEWEST:
         raise GanatomyError(
@@ -94,14 +107,15 @@ def train(features: Float64, broken: NDArray[np.bool_], encoder: str, penalty: f
     fold = _folds(broken)
     for k in range(FOLDS):
         inside = fold != k
-        held[~inside] = _fit(features[inside], broken[inside], penalty, encoder).probability(features[~inside])
+        held[~inside] = _fit(features[inside], broken[inside], penalty, encoder, known).probability(features[~inside])
     above = held[broken][:, None] - held[~broken]
     auc = float((above > 0).mean() + (above == 0).mean() / 2)
-    made = _fit(features, broken, penalty, encoder)
-    return Classifier(made.weight, made.bias, made.mean, made.deviation, auc, encoder)
+    return replace(_fit(features, broken, penalty, encoder, known), auc=auc)
 
 
-def _fit(features: Float64, broken: NDArray[np.bool_], penalty: float, encoder: str) -> Classifier:
+def _fit(
+    features: Float64, broken: NDArray[np.bool_], penalty: float, encoder: str, seeds: NDArray[np.int64]
+) -> Classifier:
     """Minimise the mean logistic loss of both kinds in equal weight, plus the penalty on the weights."""
     mean, deviation = features.mean(0), features.std(0)
     deviation = np.where(deviation > 0, deviation, 1)
@@ -116,7 +130,7 @@ def _fit(features: Float64, broken: NDArray[np.bool_], penalty: float, encoder: 
         return value, np.r_[x.T @ slope + penalty * weight, slope.sum()]
 
     found = minimize(loss, np.zeros(x.shape[1] + 1), jac=True, method="L-BFGS-B", options={"maxiter": 1000}).x
-    return Classifier(found[:-1], float(found[-1]), mean, deviation, np.nan, encoder)
+    return Classifier(found[:-1], float(found[-1]), mean, deviation, np.nan, encoder, seeds)
 
 
 def _folds(broken: NDArray[np.bool_]) -> NDArray[np.int64]:

@@ -19,6 +19,8 @@ from numpy.typing import NDArray
 
 from segmodels import GanatomyError
 
+from ..effects.areas import digest
+from ..effects.stored import key_of
 from ..generators import Generator
 from ..metrics.extractors import Extractor
 from ..metrics.gaussians import Float64
@@ -29,7 +31,9 @@ from .ranking import Ranking, facts_of
 
 STEPS = (0, 1, 2, 3, 5, 8, 12, 20, 30, 50)
 RANDOM = 3
-RESAMPLES = 40
+RESAMPLES = 400
+ALPHA = 0.05  # how often no unit's absence helps, and it is said to
+ROWS = 1024  # of the reference at a time
 Progress = Any
 
 
@@ -38,12 +42,12 @@ class Curve:
     """The distance from the reference with the first ``steps`` units of an order taken away.
 
     Attributes:
-        facts: strategy, layer, generator, extractor, seeds, reference; JSON.
+        facts: strategy, layer, generator, extractor, and digests of the ranking, the seeds and the reference; JSON.
         steps: [T], ascending from 0. orders: of the ranking, and random ones, [1 + R, k].
         distance: kernel distance of N images, [1 + R, T]. low, high: 95% intervals over images, [1 + R, T].
-        gain: lower ends [T, 2] of the 95% intervals of how much nearer than with no unit, and than with the best of
-            the random orders, the images are. The same images are drawn for all, so this is far surer than the
-            distances themselves.
+        gain: how much nearer than with no unit, and than with the best of the random orders, the images are at least,
+            [T, 2]: 95% bounds that hold for all steps together, for the best step is chosen. The same images are
+            drawn for all, so this is far surer than the distances themselves.
         worse: [T], how much farther than at the smallest distance they are, less one standard error, likewise.
         floor: the most that two halves of the reference give in ten splits.
     """
@@ -142,36 +146,41 @@ def curve(
     found = _features(generator, place.name, seeds, orders, counts, extractor, sampling or Sampling(), batch, progress)
     target = KernelTarget(reference)
     value = np.array([[target.distance(x) for x in row] for row in found])
-    deviation, gain, worse = _spread(target, found, value)
+    deviation, gain, worse = _spread(target, found, value, reference)
     floor = halves(kernel_distance, reference)
     facts = facts_of(
         generator, ranking.strategy, place.name, images=len(seeds), first_seed=int(seeds[0]),
         extractor=[extractor.name, extractor.sha256], reference=named, protocol="given seeds",
+        ranking=key_of(ranking), steps=counts.tolist(), random=random,
+        inputs=digest(orders, np.asarray(seeds, np.int64), [len(reference)]),
     )  # fmt: skip
     reach = NORMAL * deviation
     return Curve(facts, counts, orders, value, value - reach, value + reach, gain, worse, floor)
 
 
 def activating(
-    generator: Generator, layer: str, units: Sequence[int], seeds: Sequence[int], count: int,
+    generator: Generator, units: Mapping[str, Sequence[int]], seeds: Sequence[int], count: int,
     sampling: Sampling | None = None, batch: int = 8,
 ) -> list[int]:  # fmt: skip
-    """Return the ``count`` seeds whose images most activate some units: the paper's way to choose images.
+    """Return the ``count`` seeds whose images most activate some units, the strongest first.
 
-    A unit's maximum in an image counts in units of its deviation over all of them.
+    That is the paper's way to choose images. A unit's maximum in an image counts in units of its deviation over all of
+    them.
+
+    Args:
+        units: layer -> its units. seeds: among which is chosen.
     """
-    s, place = sampling or Sampling(), generator.layer(layer).name
-    maxima = np.concatenate(
-        [
-            generator.features(
-                generator.sample(seeds[i : i + batch], s.classes, s.truncation, s.cutoff, s.noise), place
-            )[place][:, list(units)].amax((2, 3)).cpu().numpy()
-            for i in range(0, len(seeds), batch)
-        ]
-    )  # fmt: skip
-    deviation = maxima.std(0)
-    score = ((maxima - maxima.mean(0)) / np.where(deviation > 0, deviation, 1)).sum(1)
-    return [int(seeds[i]) for i in np.sort(np.argsort(-score, kind="stable")[:count])]
+    s, layers = sampling or Sampling(), {generator.layer(name).name: list(some) for name, some in units.items()}
+    found = []
+    for start in range(0, len(seeds), batch):
+        codes = generator.sample(seeds[start : start + batch], s.classes, s.truncation, s.cutoff, s.noise)
+        features = generator.features(codes, tuple(layers))
+        maxima = [features[name][:, some].flatten(2).amax(2) for name, some in layers.items()]
+        found.append(torch.cat(maxima, 1).cpu().numpy())
+    values = np.concatenate(found)
+    deviation = values.std(0)
+    score = ((values - values.mean(0)) / np.where(deviation > 0, deviation, 1)).sum(1)
+    return [int(seeds[i]) for i in np.argsort(-score, kind="stable")[:count]]
 
 
 def _features(
@@ -207,19 +216,54 @@ def _features(
     return found
 
 
-def _spread(target: KernelTarget, found: Float64, value: Float64) -> tuple[Float64, Float64, Float64]:
+def _spread(
+    target: KernelTarget, found: Float64, value: Float64, reference: Float64
+) -> tuple[Float64, Float64, Float64]:
     """Return deviations of distances [1 + R, T], lower ends of gains [T, 2] and of losses [T], by drawing images anew.
+
+    For gains and losses the reference's images are drawn anew as well: it is a sample too, and a change may come nearer
+    to what is peculiar to it.
 
     Args:
         found: features [1 + R, T, N, D]; one draw of images serves them all. value: their distances.
+        reference: features [M, D].
     """
-    state, count = np.random.RandomState(0), found.shape[2]
+    state, count, others = np.random.RandomState(0), found.shape[2], len(reference)
     times = times_of(state.randint(0, count, (RESAMPLES, count)))
-    drawn = np.array([[target.resampled(x, times) for x in row] for row in found]).transpose(2, 0, 1)
+    again = times_of(state.randint(0, others, (RESAMPLES, others)))
+    kept = np.array([[target.resampled(x, times) for x in row] for row in found]).transpose(2, 0, 1)
+    moved = np.array([[_redrawn(x, reference, times, again) for x in row] for row in found]).transpose(2, 0, 1)
+    drawn = kept + moved
     none = value[0, 0] - value[0], drawn[:, 0, :1] - drawn[:, 0]
     random = value[1:] - value[0], drawn[:, 1:] - drawn[:, :1]
     least = int(value[0].argmin())
     loss = value[0] - value[0, least], drawn[:, 0] - drawn[:, 0, least, None]
-    over_none, over_random = (mean - NORMAL * each.std(0, ddof=1) for mean, each in (none, random))
     worse = loss[0] - loss[1].std(0, ddof=1)
-    return drawn.std(0, ddof=1), np.stack([over_none, over_random.min(0)], 1), worse
+    return kept.std(0, ddof=1), np.stack([_least(*none), _least(*random).min(0)], 1), worse
+
+
+def _least(value: Float64, drawn: Float64) -> Float64:
+    """Return what values [..., T] are at least, all T of them together, in all but 5% of cases.
+
+    From the largest deviation among them in each draw [R, ..., T], in units of their errors: what goes up and down
+    together is not counted more than once (Westfall and Young, 1993).
+    """
+    error = drawn.std(0, ddof=1)
+    most = ((drawn - drawn.mean(0)) / np.where(error > 0, error, 1)).max(-1)
+    return value - np.quantile(most, 1 - ALPHA, axis=0)[..., None] * error
+
+
+def _redrawn(x: Float64, y: Float64, times: NDArray[np.int64], again: NDArray[np.int64]) -> Float64:
+    """Return by how much each draw's distance changes when the reference is drawn anew too, [R], up to a constant.
+
+    The constant is what the reference's own pairs add: the same for all sets that are compared with it.
+
+    Args:
+        x, y: features [N, D] and [M, D]. times, again: how often each sample is in each draw, [R, N] and [R, M].
+    """
+    change = np.zeros(len(times))
+    for start in range(0, len(y), ROWS):
+        part = slice(start, start + ROWS)
+        across = times @ (x @ y[part].T / x.shape[1] + 1) ** 3  # the kernel distance's, [R, rows]
+        change -= 2 * (across * (again[:, part] - 1)).sum(1)
+    return change / (len(x) * len(y))

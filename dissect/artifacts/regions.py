@@ -13,6 +13,7 @@ from numpy.typing import NDArray
 
 from segmodels import GanatomyError
 
+from ..effects.areas import digest
 from ..generators import Codes, Generator
 from ..resample import resample
 from .ranking import Ranking, facts_of
@@ -54,8 +55,18 @@ def defect(
         ]
         scores.append(defective_scores(np.concatenate(maps), flawed))
     score, share = np.concatenate(scores), float(flawed.mean())
-    facts = facts_of(generator, "defect", place.name, regions=source, images=len(flawed), share=share)
+    facts = facts_of(
+        generator, "defect", place.name, regions=source, images=len(flawed), share=share,
+        inputs=digest(_latent(chosen), np.packbits(flawed)),
+    )  # fmt: skip
     return Ranking(facts, score, {})
+
+
+def _latent(codes: Codes) -> NDArray[np.float32]:
+    """Return what tells images apart: their z, or their w where there is no z."""
+    found = codes.z if codes.z is not None else codes.w
+    assert found is not None  # codes have one of them
+    return found.cpu().numpy()
 
 
 def defective_scores(maps: NDArray[np.float32], regions: NDArray[np.bool_]) -> NDArray[np.float64]:

@@ -8,6 +8,7 @@ from scipy import stats
 
 from segmodels import GanatomyError
 
+from ..effects.areas import digest
 from ..generators import Codes, Generator
 from .ranking import Float64, Ranking, facts_of
 from .tags import Tags
@@ -39,7 +40,7 @@ def tagged(generator: Generator, layer: str, codes: Codes, tags: Tags, batch: in
     score, p = separation(maxima, tags.broken)
     facts = facts_of(
         generator, "tagged", place.name, seeds=tags.seeds.tolist(), broken=int(tags.broken.sum()),
-        fine=int((~tags.broken).sum()),
+        fine=int((~tags.broken).sum()), inputs=digest(tags.broken),
     )  # fmt: skip
     return Ranking(facts, score, {"p": p})
 
