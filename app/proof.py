@@ -8,7 +8,7 @@ from itertools import count, islice
 from pathlib import Path
 
 import dissect
-from dissect import Effect, GanatomyError, Recipe, artifacts
+from dissect import Effect, FeatureEdit, GanatomyError, Recipe, artifacts
 from dissect.artifacts import Classifier
 from dissect.artifacts.unlike import features_of
 from dissect.effects.controls import control_edits
@@ -73,6 +73,7 @@ def units_of(recipe: Recipe) -> dict[str, tuple[int, ...]]:
     """Return the units that a recipe changes, by layer."""
     found: dict[str, tuple[int, ...]] = {}
     for edit in recipe:
+        assert isinstance(edit, FeatureEdit)  # that is all that cleaning makes
         found[edit.layer] = tuple(dict.fromkeys((*found.get(edit.layer, ()), *edit.units)))
     return found
 
