@@ -24,6 +24,9 @@ FILES = [
     "sg2_rosinality.safetensors",
     "nvlabs_sg2ada.pkl",
     "mobilestylegan_tiny.safetensors",
+    "biggan.safetensors",
+    "sagan.safetensors",
+    "biggan_deep_hf.safetensors",
 ]
 
 

@@ -14,7 +14,7 @@ from segmodels import GanatomyError
 
 from .start import Start
 
-TRIES = 20  # of finding a vector that gives exactly 1; the second was never needed where there are several outputs
+TRIES = 20  # of finding vectors that give exactly 1; where one output is left, about every second pair does
 SMALL = 1e-6  # relative: below it the kept vectors say nothing of a changed weight
 
 
@@ -66,15 +66,15 @@ def vectors(matrix: Tensor, u: Tensor, v: Tensor, key: str) -> tuple[Tensor, Ten
     if float(between(matrix, u, v).abs()) < SMALL * float(u.norm() * v.norm() * row.norm()):
         v = (row / row.norm()).float()
         u = (matrix @ v.double()).float()
-    u = (u.double() / (u.double() @ (matrix @ v.double()))).float()
-    reached = matrix @ v.double()
-    mattering = torch.nonzero(reached)[:, 0]
-    # The output that matters least can make up for what rounding took from all the others.
-    least = int(mattering[reached[mattering].abs().argmin()])
-    for _ in range(TRIES):
+    for attempt in range(TRIES):
+        v = (v.double() * (1 + attempt / TRIES)).float()
+        reached = matrix @ v.double()
+        u = (u.double() / (u.double() @ reached)).float()
+        # The output that matters least can make up for what rounding took from all the others.
+        least = int(torch.where(reached == 0, torch.inf, reached.abs()).argmin())
+        u[least] += ((1 - u.double() @ reached) / reached[least]).float()
         if between(matrix, u, v) == 1:
             return u, v
-        u[least] += ((1 - u.double() @ reached) / reached[least]).float()
     raise GanatomyError(f"{key}: no vectors give the changed weight a spectral norm of exactly 1")
 
 
