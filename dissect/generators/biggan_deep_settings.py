@@ -15,6 +15,7 @@ from .stylebased import positive
 
 CONFIG_FILE = "config.json"  # what the public code keeps beside a checkpoint
 MAX_CONFIG = 1 << 20  # bytes
+ALTERNATING = "alternating"  # every other block doubles the side, as in the published networks
 
 
 def configure(opening: Opening) -> Config:
@@ -60,10 +61,10 @@ def configure(opening: Opening) -> Config:
     return made
 
 
-def _blocks(opening: Opening, places: list[int], listed: object) -> list[Shape]:
+def _blocks(opening: Opening, places: list[int], listed: str) -> list[Shape]:
     """Return the blocks; which ones double the side is told by ``layers``, else every other as in published ones."""
     ups = [bool(i % 2) for i in range(len(places))]
-    if isinstance(listed, str):
+    if listed != ALTERNATING:
         told = json.loads(listed)
         if len(told) != len(places):
             raise GanatomyError(f"layers lists {len(told)} blocks, but the file has {len(places)}")
@@ -77,7 +78,7 @@ def _blocks(opening: Opening, places: list[int], listed: object) -> list[Shape]:
             key = opening.layout.key_of(f"{name}.conv_3.weight")
             raise GanatomyError(f"checkpoint: {key} makes {outputs} channels, expected {inputs} or {inputs // 2}")
         made.append(Shape(up, inputs, hidden, outputs))
-    if isinstance(listed, str):
+    if listed != ALTERNATING:
         unit = made[0].inputs // int(told[0][1])
         given = [[width * unit for width in widths] for _, *widths in told]
         if given != [[block.inputs, block.outputs] for block in made]:
@@ -100,19 +101,22 @@ def _beside(opening: Opening) -> Mapping[str, object]:
     return found if isinstance(found, dict) and needed <= found.keys() else {}
 
 
-def listed(value: object) -> str | None:
-    """Return a list of blocks [doubles the side, channels before, after] as JSON; None is none."""
-    if value is None:
-        return None
-    found = value
-    if isinstance(value, (str, Path)):
-        found = json.loads(Path(value).read_text("utf-8") if str(value).endswith(".json") else str(value))
-    if isinstance(found, Mapping):
-        found = found["layers"]
-    if not isinstance(found, (list, tuple)) or not 0 < len(found) <= MAX_PLACES:
-        raise ValueError(value)
-    rows = [[bool(up), int(inputs), int(outputs)] for up, inputs, outputs in found]
-    if any(min(row[1:]) < 1 for row in rows):
+def listed(value: object) -> str:
+    """Return a list of blocks [doubles the side, channels before, after] as JSON, or ``alternating``."""
+    if value == ALTERNATING:
+        return ALTERNATING
+    try:
+        found = value
+        if isinstance(value, (str, Path)):
+            found = json.loads(Path(value).read_text("utf-8") if str(value).endswith(".json") else str(value))
+        if isinstance(found, Mapping):
+            found = found["layers"]
+        if not isinstance(found, (list, tuple)):
+            raise ValueError(value)
+        rows = [[bool(up), int(inputs), int(outputs)] for up, inputs, outputs in found]
+    except (OSError, KeyError, RecursionError) as error:
+        raise ValueError(value) from error
+    if not 0 < len(rows) <= MAX_PLACES or any(min(row[1:]) < 1 for row in rows):
         raise ValueError(value)
     return json.dumps(rows)
 
@@ -125,7 +129,7 @@ def interpolation(value: object) -> str:
 
 
 OPTIONS = (
-    Option("layers", listed, None, "[[doubles, in, out], …] or the path of a config.json; the blocks"),
+    Option("layers", listed, ALTERNATING, "[[doubles, in, out], …] or the path of a config.json; the blocks"),
     Option("eps", positive, 1e-4, "a positive number; epsilon of the batch norms"),
     Option("statistics", interpolation, "published", "published or corrected; how statistics are interpolated"),
 )

@@ -63,7 +63,7 @@ def vectors(matrix: Tensor, u: Tensor, v: Tensor, key: str) -> tuple[Tensor, Ten
     row = matrix[int(matrix.square().sum(1).argmax())]
     if not row.any():
         raise GanatomyError(f"{key} would be all zeros, which the public code divides by a norm of 0")
-    if float(between(matrix, u, v).abs()) < SMALL * float(u.norm() * v.norm() * row.norm()):
+    if float(between(matrix, u, v).abs()) <= SMALL * float(u.norm() * v.norm() * row.norm()):
         v = (row / row.norm()).float()
         u = (matrix @ v.double()).float()
     for attempt in range(TRIES):
