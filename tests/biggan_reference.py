@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import itertools
+
 import torch
 from torch.nn import functional as F
 
@@ -33,14 +35,19 @@ def random_tensors(
         tensors[f"{name}.stored_var"] = normal(channels).square() + 0.5
 
     weighted("linear", widths[0] * 16, chunk)
-    for i, (inside, outside) in enumerate(zip(widths, widths[1:])):
+    for i, (inside, outside) in enumerate(itertools.pairwise(widths)):
         norm(f"blocks.{i}.0.bn1", inside)
         norm(f"blocks.{i}.0.bn2", outside)
         weighted(f"blocks.{i}.0.conv1", outside, inside, 3, 3)
         weighted(f"blocks.{i}.0.conv2", outside, outside, 3, 3)
         weighted(f"blocks.{i}.0.conv_sc", outside, inside, 1, 1)
         if i in attention:
-            for name, shape in (("theta", (2, outside)), ("phi", (2, outside)), ("g", (3, outside)), ("o", (outside, 3))):
+            for name, shape in (
+                ("theta", (2, outside)),
+                ("phi", (2, outside)),
+                ("g", (3, outside)),
+                ("o", (outside, 3)),
+            ):
                 weighted(f"blocks.{i}.1.{name}", *shape, 1, 1, bias=False)
             tensors[f"blocks.{i}.1.gamma"] = torch.tensor(0.7)
     tensors |= {"output_layer.0.gain": normal(widths[-1], mean=1.0), "output_layer.0.bias": normal(widths[-1])}
@@ -75,7 +82,9 @@ class Reference:
 
     def norm(self, name, x, y):
         table = f"{name}.gain.u0" not in self.t and "shared.weight" not in self.t
-        gain, bias = (self.t[f"{name}.{h}.weight"][y] if table else self.weight(f"{name}.{h}") @ y for h in ("gain", "bias"))
+        gain, bias = (
+            self.t[f"{name}.{h}.weight"][y] if table else self.weight(f"{name}.{h}") @ y for h in ("gain", "bias")
+        )
         mean, var = (self.t[f"{name}.stored_{part}"][:, None, None] for part in ("mean", "var"))
         return (x - mean) / torch.sqrt(var + self.bn_eps) * (1 + gain[:, None, None]) + bias[:, None, None]
 
@@ -105,6 +114,8 @@ class Reference:
             if f"blocks.{i}.1.gamma" in self.t:
                 x = gone(f"blocks.{i}.1", self.attention(f"blocks.{i}.1", x))
             i += 1
-        gain, bias, mean, var = (self.t[f"output_layer.0.{p}"][:, None, None] for p in ("gain", "bias", "stored_mean", "stored_var"))
+        gain, bias, mean, var = (
+            self.t[f"output_layer.0.{p}"][:, None, None] for p in ("gain", "bias", "stored_mean", "stored_var")
+        )
         x = gone("output_layer.1", ((x - mean) / torch.sqrt(var + 1e-5) * gain + bias).relu())
         return self.conv("output_layer.2", x)[0].tanh()

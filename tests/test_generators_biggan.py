@@ -1,4 +1,4 @@
-"""BigGAN, SAGAN and SNGAN against the golden files and a network written out by hand; their layouts; what is refused."""
+"""BigGAN, SAGAN and SNGAN against the golden files and a network written out by hand; layouts; what is refused."""
 
 from __future__ import annotations
 
@@ -159,7 +159,9 @@ def test_classes_are_drawn_or_given_for_a_dissection(classes, tmp_path):
     with h5py.File(tmp_path / "run.h5") as file:
         kept = file["samples/class"][:]
     drawn = generator.sample(range(24)).classes.numpy()
-    wanted = {None: drawn}.get(classes, np.broadcast_to(classes, 24)) if classes is None else np.broadcast_to(classes, 24)
+    wanted = (
+        {None: drawn}.get(classes, np.broadcast_to(classes, 24)) if classes is None else np.broadcast_to(classes, 24)
+    )
     assert np.array_equal(kept, wanted)
     codes = generator.sample(range(24), wanted.tolist(), truncation=0.6)
     features = generator.features(codes, "blocks.0.0")["blocks.0.0"]
@@ -274,7 +276,7 @@ def test_a_baked_file_draws_what_the_cut_network_draws(layer, tmp_path):
 
 def test_weights_divided_for_good_are_the_same_generator(tmp_path):
     generator = dissect.load(random_tensors())
-    plain = {name: value for name, value in generator.module.state_dict().items()}
+    plain = dict(generator.module.state_dict().items())
     plain["linear.weight"] = plain["linear.weight"].flatten(1).T
     plain["linear.bias"] = plain["linear.bias"].flatten()
     other = dissect.load(plain)

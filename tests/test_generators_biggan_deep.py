@@ -124,6 +124,11 @@ def test_the_config_beside_the_file_is_read(tmp_path, golden):
     generator = dissect.load(tmp_path / "pytorch_model.safetensors")
     assert generator.fingerprint == golden.fingerprint
     assert {(fact.name, fact.source) for fact in generator.facts} >= {("layers", "file"), ("eps", "file")}
+    (tmp_path / "other").mkdir()
+    out = dissect.export(generator, tmp_path / "other" / "cut.safetensors", dissect.ablate("generator.relu", 0))
+    cut = dissect.load(out, layers=BLOCKS)
+    codes = golden.sample([1])
+    assert torch.equal(cut(codes), golden(codes, dissect.ablate("generator.relu", 0)))
     (tmp_path / "config.json").write_text(json.dumps(config | {"layers": [[False, 16, 16]] * 6}))
     with pytest.raises(GanatomyError, match="other channels than the file's tensors"):
         dissect.load(tmp_path / "pytorch_model.safetensors")
@@ -210,7 +215,11 @@ def test_a_baked_file_divides_by_1_and_keeps_the_rest(tmp_path, golden):
         ("generator.layers.0.conv_0.weight_orig", None, r"lacks generator\.layers\.0\.conv_0\.weight_orig"),
         ("generator.layers.2.conv_3.weight_orig", lambda t: t[:5], "makes 5 channels, expected 32 or 16"),
         ("generator.bn.running_vars", lambda t: -t, "holds negative values"),
-        ("generator.bn.running_means", lambda t: t[:50], r"running_vars is \[51, 4\], expected \[50, 4\]|running_means"),
+        (
+            "generator.bn.running_means",
+            lambda t: t[:50],
+            r"running_vars is \[51, 4\], expected \[50, 4\]|running_means",
+        ),
         ("generator.gen_z.weight_orig", lambda t: t[:-1], "has the unexpected shape"),
         ("generator.conv_to_rgb.weight_orig", lambda t: t[:2], "makes 2 channels"),
         ("embeddings.weight", lambda t: t.repeat(3, 1), "expected more than the embedding's"),

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Mapping
+from dataclasses import replace
 from pathlib import Path
 
 from segmodels import GanatomyError
@@ -98,7 +99,12 @@ def _beside(opening: Opening) -> Mapping[str, object]:
     except (OSError, ValueError, RecursionError):
         return {}
     needed = {"layers", "z_dim", "class_embed_dim", "eps"}
-    return found if isinstance(found, dict) and needed <= found.keys() else {}
+    if not isinstance(found, dict) or not needed <= found.keys():
+        return {}
+    # What is written of this file may lie where no such config does.
+    told = {name: found[name] for name in ("layers", "eps")} | dict(opening.given)
+    opening.origin = replace(opening.origin, given=told)
+    return found
 
 
 def listed(value: object) -> str:
