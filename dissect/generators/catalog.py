@@ -13,7 +13,7 @@ from segmodels.errors import unknown_name
 from segmodels.files import one_line
 
 from ..disk import replacing
-from . import biggan, biggan_deep, dcgan, mobilestylegan, pggan, stylegan2
+from . import biggan, biggan_deep, dcgan, keras, mobilestylegan, pggan, stylegan2
 from .base import Generator
 from .family import Family
 
@@ -115,6 +115,7 @@ FAMILIES: tuple[Family, ...] = (
     dcgan.FAMILY,
     biggan.FAMILY,
     biggan_deep.FAMILY,
+    keras.FAMILY,
 )
 
 

@@ -17,7 +17,7 @@ from segmodels.files import shown
 
 from .base import State
 from .codes import Codes
-from .dcgan_layouts import LABEL, LAYOUTS, ZOO, sized, zoo_modules
+from .dcgan_layouts import LABEL, LAYOUTS, ZOO, zoo_modules
 from .family import Fact, Family, Opening, Option, Slices
 from .pggan import truth, whole
 from .sequential import SequentialGenerator
@@ -55,7 +55,7 @@ def build(tensors: Mapping[str, Tensor], key: Names) -> nn.Sequential:
     Raises:
         GanatomyError: for missing, extra or mis-shaped keys, naming them.
     """
-    places = [int(index) for name in tensors if (index := name.partition(".")[0]).isdigit()]
+    places = [int(place) for name in tensors if (place := name.partition(".")[0]).isdigit()]
     last = (max(places) + 2) // 3 * 3  # a batch norm is followed by another conv
     modules: list[nn.Module] = []
     channels: int | None = None
@@ -113,10 +113,8 @@ def load_exactly(network: nn.Module, tensors: Mapping[str, Tensor], key: Names) 
 def make(opening: Opening) -> DCGAN:
     """Return the generator of a stored network."""
     theirs: dict[int, str] = {}
-    if opening.layout is ZOO:
+    if opening.layout.name == ZOO.name:
         theirs = zoo_modules(sum(name.endswith("running_mean") for name in opening.tensors))
-        opening.layout = sized(opening.tensors)
-        opening.origin = replace(opening.origin, layout=opening.layout)
     network = build(opening.tensors, opening.layout.key_of)
     first = network[0]
     assert isinstance(first, nn.ConvTranspose2d)

@@ -42,20 +42,19 @@ MAIN = Layout(
 class ZooLayout(Layout):
     """pytorch_GAN_zoo's: which place its last layer has depends on how many there are."""
 
+    def fitted(self, tensors: Tensors) -> Layout:
+        """Return the layout of a network with as many layers as these keys tell."""
+        norms = [int(found[1]) for key in tensors if (found := NORM.match(key))]
+        return _of(min(max(norms, default=0) + 1, MAX_CONVS))
+
     def read(self, tensors: Tensors, beside: Mapping[str, object]) -> dict[str, Tensor]:
         """Return canonical tensors."""
-        norms = [int(found[1]) for key in tensors if (found := NORM.match(key))]
-        return _of(min(max(norms, default=0) + 1, MAX_CONVS)).read(tensors, beside)
+        return self.fitted(tensors).read(tensors, beside)
 
     def write(self, canonical: Tensors) -> tuple[dict[str, Tensor], dict[str, Tensor]]:
         """Return the tensors under the zoo's names, nothing beside them."""
-        return sized(canonical).write(canonical)
-
-
-def sized(canonical: Tensors) -> Layout:
-    """Return the layout of a network of that many layers."""
-    places = [int(index) for name in canonical if (index := name.partition(".")[0]).isdigit()]
-    return _of(min(max(places, default=0) // 3, MAX_CONVS))
+        places = [int(index) for name in canonical if (index := name.partition(".")[0]).isdigit()]
+        return _of(min(max(places, default=0) // 3, MAX_CONVS)).write(canonical)
 
 
 def zoo_modules(norms: int) -> dict[int, str]:

@@ -225,7 +225,7 @@ def open_checkpoint(
         found = recognise(families, network)
         if found is None:
             continue
-        family, layout = found
+        family, layout = found[0], found[1].fitted(network.tensors)
         check(network, checkpoint)
         names = [known.name for known in family.options]
         for option in given:
