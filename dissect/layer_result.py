@@ -13,6 +13,7 @@ from segmodels import GanatomyError
 
 from . import agreement
 from .agreement import HeldOut, Tally
+from .by_class import ByClass, by_class
 from .derived import TableCache, derive
 from .examples import BANDS, NAMES, Band, Example
 
@@ -93,6 +94,17 @@ class LayerResult:
         if f"layers/{self.name}/maxima" not in self.run.reader:
             raise GanatomyError(f"{self.run.path} was made without --maxima")
         return self._read("maxima")
+
+    @cached_property
+    def by_class(self) -> ByClass:
+        """Units by class, of a run of a generator with classes that kept every sample's maximum.
+
+        Raises:
+            GanatomyError: for a run without ``--maxima`` or without classes.
+        """
+        if "samples/class" not in self.run.reader:
+            raise GanatomyError(f"{self.run.path} is of a generator without classes")
+        return by_class(self.maxima, self.run.reader.read("samples/class"))
 
     # -- numbers from counts -------------------------------------------------------------------------------
 

@@ -24,11 +24,17 @@ FILES = [
     "sg2_rosinality.safetensors",
     "nvlabs_sg2ada.pkl",
     "mobilestylegan_tiny.safetensors",
+    "dcgan_fbhub.safetensors",
+    "biggan.safetensors",
+    "sagan.safetensors",
+    "biggan_deep_hf.safetensors",
 ]
 
 
 def test_every_family_is_tried():
-    assert {dissect.load(DATA / name).family for name in FILES} == {family.name for family in catalog.FAMILIES}
+    assert {dissect.load(DATA / name).family for name in FILES} == {family.name for family in catalog.FAMILIES} - {
+        "keras"  # whose files its own tests make
+    }
 
 
 @pytest.mark.parametrize("name", FILES)

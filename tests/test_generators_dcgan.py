@@ -11,6 +11,7 @@ from networks import dcgan_reference, dcgan_tensors
 from safetensors.torch import load_file, save_file
 
 import dissect
+import segmodels
 from dissect import GanatomyError
 from dissect.generators.loading import from_tensors
 
@@ -49,6 +50,105 @@ def test_golden_images_of_the_real_face_generator(digiface):
     assert (digiface.family, digiface.resolution, digiface.z_dim) == ("dcgan", 64, 100)
     assert digiface.file_sha256 == "0c3b90b138cfc4e8a73310b9fd5ce2a8f1f3a542a037de277412307fcd28771f"
     assert digiface.default_layers() == ["main.2", "main.5", "main.8", "main.11"]
+
+
+def test_golden_images_and_layers_of_the_hub():
+    generator = dissect.load(DATA / "dcgan_fbhub.safetensors")
+    assert_golden(generator, np.load(DATA / "dcgan_fbhub.expected.npz"))
+    assert (generator.family, generator.flavour, generator.resolution) == ("dcgan", "fbhub", 64)
+    assert generator.default_layers() == [f"main.relu{i}" for i in range(4)]
+    assert generator.layer("main.3").name == "main.convTranspose1"
+
+
+@pytest.mark.parametrize("widths", [(7, 8), (7, 8, 6, 4), (9, 10, 8, 6, 5, 4)])
+def test_the_fingerprint_and_every_bit_survive_conversion_to_the_hub_and_back(widths, tmp_path):
+    tensors = dcgan_tensors(widths=widths)
+    torch.save(tensors, tmp_path / "main.pth")
+    generator = dissect.load(tmp_path / "main.pth")
+    hub = dissect.load(dissect.convert(generator, tmp_path / "hub.pth", "fbhub"))
+    stored = torch.load(tmp_path / "hub.pth")["avgG"]
+    assert torch.equal(stored["main.outlayer.weight"], tensors[f"main.{3 * len(widths) - 3}.weight"])
+    assert torch.equal(stored["formatLayer.weight"], tensors["main.0.weight"])
+    assert (hub.flavour, hub.fingerprint) == ("fbhub", generator.fingerprint)
+    codes = hub.sample([1, 2])
+    assert torch.equal(hub(codes), generator(codes))
+    cut = dissect.export(hub, tmp_path / "cut.pth", dissect.ablate("main.relu0", [0, 1]))
+    assert torch.equal(dissect.load(cut)(codes), generator(codes, dissect.ablate("main.2", [0, 1])))
+    back = torch.load(dissect.convert(hub, tmp_path / "back.pth", "main"))["netG"]
+    assert back.keys() == tensors.keys()
+    assert all(torch.equal(back[key], value) for key, value in tensors.items())
+
+
+def test_the_hub_has_no_place_for_biases(tmp_path):
+    torch.save(dcgan_tensors(bias=True), tmp_path / "main.pth")
+    with pytest.raises(GanatomyError, match="fbhub has no place for 0.bias"):
+        dissect.convert(tmp_path / "main.pth", tmp_path / "hub.pth", "fbhub")
+
+
+@pytest.mark.parametrize("first", [False, True])
+@pytest.mark.parametrize("table", [False, True])
+def test_classes_stand_beside_z(first, table, tmp_path):
+    tensors = dcgan_tensors(widths=(9, 8, 6))
+    rows = torch.randn(4, 4, generator=torch.Generator().manual_seed(1)) if table else torch.eye(4)
+    options = {"label_first": first} | ({} if table else {"n_classes": 4})
+    torch.save(tensors | ({"label_emb.weight": rows} if table else {}), tmp_path / "net.pth")
+    generator = dissect.load(tmp_path / "net.pth", **options)
+    assert (generator.z_dim, generator.num_classes) == (5, 4)
+    codes = generator.sample(range(6))
+    parts = [rows[codes.classes], codes.z] if first else [codes.z, rows[codes.classes]]
+    with torch.no_grad():
+        expected = dcgan_reference(tensors)(torch.cat(parts, 1)[:, :, None, None])
+    assert torch.equal(generator(codes), expected)
+    assert len({dissect.load(tmp_path / "net.pth", **options | o).fingerprint for o in ({}, {"label_first": 1})}) == (
+        1 if first else 2
+    )
+    other = dissect.load(dissect.convert(generator, tmp_path / "other.pth"))
+    assert other.fingerprint == generator.fingerprint
+    out = dissect.export(generator, tmp_path / "cut.pth", dissect.ablate("main.2", 0))
+    assert torch.equal(dissect.load(out, **options)(codes), generator(codes, dissect.ablate("main.2", 0)))
+    for layer in generator.layers:
+        capture = generator.capture(codes, layer.name)
+        assert torch.equal(generator.resume(capture, layer.name), capture.images)
+    run = dissect.run(generator, segmodels.load("colors"), samples=24, out=tmp_path / "run.h5", classes=2)
+    assert np.isfinite(run.layer("main.2").mean).all()
+
+
+@pytest.mark.parametrize(
+    ("options", "table", "words"),
+    [
+        ({"n_classes": 7}, False, "classes take 7 numbers, but the network takes 7"),
+        ({"n_classes": -1}, False, "is not valid"),
+        ({"n_classes": 3}, True, "this file has a table of them"),
+        ({}, True, "classes take 9 numbers"),
+    ],
+)
+def test_classes_that_do_not_fit_are_refused(options, table, words):
+    tensors = dcgan_tensors() | ({"label_emb.weight": torch.zeros(2, 9)} if table else {})
+    with pytest.raises(GanatomyError, match=words):
+        dissect.load(tensors, **options)
+
+
+@pytest.mark.parametrize(
+    ("key", "change", "words"),
+    [
+        ("formatLayer.weight", lambda w: w[0], r"formatLayer\.weight is \[48, 4, 4\]"),
+        ("main.batchNorm1.running_mean", None, r"lacks main\.batchNorm1\.running_mean"),
+        ("main.convTranspose2.weight", None, r"lacks main\.convTranspose2\.weight"),
+        ("main.outlayer.weight", lambda w: w[:, :2], r"main\.outlayer\.weight makes 2 channels"),
+        ("main.batchNorm99.weight", torch.zeros(3), "lacks|unexpected key"),
+        ("main.3.weight", torch.zeros(3), "unexpected key"),
+    ],
+)
+def test_a_wrong_file_of_the_hub_is_refused_in_its_own_terms(key, change, words, tmp_path):
+    tensors = load_file(DATA / "dcgan_fbhub.safetensors")
+    if change is None:
+        del tensors[key]
+    else:
+        tensors[key] = (change(tensors[key]) if callable(change) else change).contiguous()
+    save_file(tensors, tmp_path / "wrong.safetensors")
+    with pytest.raises(GanatomyError, match=words) as caught:
+        dissect.load(tmp_path / "wrong.safetensors")
+    assert "\n" not in str(caught.value)
 
 
 VARIANTS = {

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from typing import Annotated
 
+import numpy as np
 import typer
 
 import dissect
@@ -16,6 +17,8 @@ SHOWN = (
     "labelled",
 )  # fmt: skip
 
+BY_CLASS = ("layer", "unit", "concept", "labelled", "class", "class_maximum", "mean_maximum", "class_share")
+
 
 def units(
     run_file: RunFile,
@@ -25,6 +28,9 @@ def units(
     ] = None,
     labelled: Annotated[bool, typer.Option("--labelled", help="Only units that may be called labelled.")] = False,
     top: Annotated[int | None, typer.Option(help="At most so many rows, the best first.")] = None,
+    classes: Annotated[
+        bool, typer.Option("--by-class", help="Which class drives each unit most; for runs made with --maxima.")
+    ] = False,
     as_json: Json = False,
     as_csv: Csv = False,
 ) -> None:
@@ -32,11 +38,16 @@ def units(
     run = dissect.open(run_file)
     names = layer or run.layers
     rows = [row for name in names for row in _rows(run.layer(name), concept, run)]
+    if classes:
+        driven = [row for name in names for row in _by_class(run.layer(name))]
+        of = {(row["layer"], row["unit"]): row for row in rows}
+        rows = [of[row["layer"], row["unit"]] | row for row in driven if (row["layer"], row["unit"]) in of]
     if labelled:
         rows = [row for row in rows if row["labelled"]]
     if top is not None or concept is not None:
-        rows = sorted(rows, key=_gain, reverse=True)[:top]
-    columns = {k: v for k, v in columns_of(rows[0]).items() if k in SHOWN} if rows else None
+        rows = sorted(rows, key=_share if classes and concept is None else _gain, reverse=True)[:top]
+    shown = BY_CLASS if classes else SHOWN
+    columns = {k: v for k, v in columns_of(rows[0]).items() if k in shown} if rows else None
     show(rows, columns, as_json, as_csv)
 
 
@@ -45,6 +56,29 @@ def _rows(layer: dissect.LayerResult, concept: str | None, run: dissect.Run) -> 
         return [layer.row(unit) for unit in range(layer.units_count)]
     index = run.concept_index(concept)
     return [layer.row(int(unit), index) for unit in layer.units(index, top=layer.units_count)]
+
+
+def _by_class(layer: dissect.LayerResult) -> list[dict]:
+    """Return for each unit the class that drives it most, and how much of its maxima classes explain."""
+    found = layer.by_class
+    strongest = found.maximum.argmax(0)
+    mean = found.samples @ found.maximum / found.samples.sum()
+    return [
+        {
+            "layer": layer.name,
+            "unit": unit,
+            "class": int(found.classes[best]),
+            "class_maximum": float(found.maximum[best, unit]),
+            "mean_maximum": float(mean[unit]),
+            "class_share": None if np.isnan(found.share[unit]) else float(found.share[unit]),
+        }
+        for unit, best in enumerate(strongest)
+    ]
+
+
+def _share(row: dict) -> float:
+    """How much of a unit classes explain; units without any number come last."""
+    return -np.inf if row["class_share"] is None else row["class_share"]
 
 
 def _gain(row: dict) -> float:

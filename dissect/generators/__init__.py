@@ -10,14 +10,20 @@
 ``family``              what a family is, and how a stored network becomes a generator
 ``layouts``             under which names public code stores a family's tensors
 ``stylebased``          what all style-based generators share: W, truncation, noise
-``dcgan``               the DCGAN family
+``dcgan``               the DCGAN family (``_layouts``)
 ``pggan``               the PGGAN family (``_network``, ``_layouts``, ``_sized``)
 ``stylegan2``           the StyleGAN2 family (``_network``, ``_layouts``)
 ``mobilestylegan``      the MobileStyleGAN family (``_network``, ``_layouts``, ``_graph``)
+``classed``             what the BigGAN line shares: truncation, classes (``start``: its first layer)
+``biggan``              the BigGAN family, with SAGAN and SNGAN (``_network``, ``_layouts``)
+``biggan_deep``         the BigGAN-deep family (``_network``, ``_layouts``, ``_settings``)
+``spectral``            weights divided by their spectral norm, and what a file needs for that
+``keras``               chains of Keras layers (``keras_layers``)
 ``planted``             generators with known truth (``planted_world`` draws, ``planted_weights`` makes it a
                         network, ``planted_truth`` knows)
 ``checkpoint``          reading files without running a byte of them (``formats/``: each kind of file)
 ``export``              writing: in the flavour it came in (``sources``: from which file)
+``undivided``           writing a network without what its weights were divided by
 ``conversion``          writing in another layout or kind of file
 ``bake``                edits of features as weights, where that is exact
 ``bundles``             a recipe and the generator it is for, in one file

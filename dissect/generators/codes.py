@@ -107,11 +107,17 @@ def as_classes(classes: Sequence[int] | Tensor | int, samples: int, num_classes:
 
 
 def draw(
-    seeds: Sequence[int], z_dim: int, num_classes: int | None, draw_class: bool, draw_noise: bool
+    seeds: Sequence[int],
+    z_dim: int,
+    num_classes: int | None,
+    draw_class: bool,
+    draw_noise: bool,
+    bound: float | None = None,
 ) -> tuple[Tensor, Tensor | None, Tensor | None]:
     """Draw z, and after it from the same state a class and a noise seed where asked.
 
-    Seed i gives ``numpy.random.RandomState(i).randn(z_dim)``, the convention of the StyleGAN line of work.
+    Seed i gives ``numpy.random.RandomState(i).randn(z_dim)``, the convention of the StyleGAN line of work. With a
+    ``bound``, numbers of z beyond it are drawn again from the same state, last of all, until none is.
 
     Returns:
         z float32 [N, z_dim], classes int64 [N] or None, noise seeds int64 [N] or None.
@@ -125,6 +131,8 @@ def draw(
         if num_classes:
             classes[row] = state.randint(num_classes)
         noise[row] = state.randint(2**31)
+        while bound is not None and (beyond := np.abs(z[row]) > bound).any():
+            z[row, beyond] = state.randn(int(beyond.sum()))
     return (
         torch.from_numpy(z),
         torch.from_numpy(classes) if num_classes and draw_class else None,

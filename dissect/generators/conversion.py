@@ -63,7 +63,8 @@ def convert(
         (known for known in (origin.layout, target, *family.layouts) if known.name == told.get("layout")), None
     )
     inside, beside, note = converted(origin.layout, target, network, told, teller, _given(generator))
-    if chosen := _chosen(generator, family):
+    chosen = _chosen(generator, family)
+    if chosen:
         note["options"] = chosen
     if kind == "safetensors":
         metadata = {"format": "pt"} | ({NOTE: as_text(note)} if note else {})
@@ -73,7 +74,7 @@ def convert(
             file.write(data)
     else:
         contents: dict[str, Any] = {target.container: inside, **beside} if target.container else {**inside}
-        if note and target.container:
+        if note and (target.container or chosen):  # among the tensors only if images depend on it
             contents[NOTE] = note
         with replacing(out) as file:
             torch.save(contents, file)  # type: ignore[arg-type]

@@ -23,6 +23,7 @@ from .conversion import convert
 from .family import Origin, open_checkpoint
 from .layouts import Place
 from .sources import origin_of, reread, target_of
+from .undivided import write_without
 
 TORCH = ("torch zip", "torch legacy")
 KINDS = {".safetensors": ("safetensors",), ".pth": TORCH, ".pt": TORCH, ".pkl": ("nvidia pickle", "pickle")}
@@ -103,13 +104,24 @@ def _write(generator: Generator, origin: Origin, weights: Mapping[str, Tensor], 
     if wrong:
         raise GanatomyError(f"{generator.name} has no weight of that name and shape: {shown(wrong)}")
     changed = {name: value.cpu() for name, value in weights.items() if not torch.equal(before[name], value.cpu())}
-    inside = {}
     for name, value in changed.items():
         if not torch.isfinite(value).all():
             raise GanatomyError(f"the weight {name} holds NaN or infinite values")
-        place = origin.layout.by_name[name]
-        inside[place.key] = _stored(place, before[name], value, network.tensors.get(place.key))
-    checkpoint.write_copy(stored, network, inside, out)
+    held: Mapping[str, Tensor | None] = {}
+    if changed:
+        theirs = origin.layout.read(network.tensors, network.beside)
+        held = catalog.family(generator.family).held(theirs, before | changed, set(changed))
+    places = origin.layout.by_name
+    inside = {places[name].key: places[name].write(value) for name, value in held.items() if value is not None}
+    for name, value in changed.items():
+        if name not in held:
+            key = places[name].key
+            inside[key] = _stored(places[name], before[name], value, network.tensors.get(key))
+    dropped = {places[name].key for name, value in held.items() if value is None}
+    if dropped:
+        write_without(stored, network, origin, inside, dropped, out)
+    else:
+        checkpoint.write_copy(stored, network, inside, out)
 
 
 def _stored(place: Place, before: Tensor, value: Tensor, stored: Tensor | None) -> Tensor:

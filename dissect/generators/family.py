@@ -16,7 +16,7 @@ from segmodels.files import shown
 
 from .base import Generator
 from .checkpoint import Checkpoint, StoredNetwork, check
-from .layouts import Layout
+from .layouts import Layout, Tensors
 from .notes import note_of, settings
 
 # What makes a unit zero: the slices of these canonical tensors, each (name, axis along which the units lie), as zeros.
@@ -151,6 +151,11 @@ def unknown_weights(generator: Any, module: str) -> str:
     return "it is not known which weights make its units"
 
 
+def as_they_are(stored: Tensors, own: Tensors, changed: set[str]) -> dict[str, Tensor | None]:
+    """Hold the network's own tensors in the file."""
+    return {}
+
+
 @dataclass(frozen=True, eq=False)
 class Family:
     """A family of generators.
@@ -173,6 +178,7 @@ class Family:
     options: tuple[Option, ...] = ()
     licence: str | None = None
     zeroed_by: Callable[[Any, str], Slices | str] = unknown_weights
+    held: Callable[[Tensors, Tensors, set[str]], dict[str, Tensor | None]] = as_they_are
 
     def layout(self, name: str) -> Layout:
         """Return the layout of that name; GanatomyError with the nearest ones."""
@@ -219,7 +225,7 @@ def open_checkpoint(
         found = recognise(families, network)
         if found is None:
             continue
-        family, layout = found
+        family, layout = found[0], found[1].fitted(network.tensors)
         check(network, checkpoint)
         names = [known.name for known in family.options]
         for option in given:

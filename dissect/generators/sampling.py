@@ -26,6 +26,7 @@ class Sampler(ABC):
     num_classes: int | None
     truncates = False  # whether truncation other than 1.0 means anything
     has_noise = False  # whether noise other than "const" means anything
+    redrawn_above: float | None = None  # the bound of a normal latent that truncation other than 1.0 draws
 
     def sample(
         self,
@@ -47,7 +48,8 @@ class Sampler(ABC):
         """
         chosen = check_seeds(seeds)
         self._check_noise(noise)
-        z, drawn, noise_seeds = draw(chosen, self.z_dim, self.num_classes, classes is None, noise == "random")
+        bound = self.redrawn_above if truncation != 1.0 else None
+        z, drawn, noise_seeds = draw(chosen, self.z_dim, self.num_classes, classes is None, noise == "random", bound)
         given = self._classes(classes, len(chosen)) if classes is not None else drawn
         codes = self.map(z, given, truncation, cutoff, "none" if noise == "none" else "const")
         return replace(codes, noise=codes.noise if noise_seeds is None else noise_seeds, seeds=chosen)

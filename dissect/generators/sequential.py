@@ -37,6 +37,7 @@ class SequentialGenerator(Generator):
 
     Args:
         chain: (layer name, module) in order; the last one's output is the image.
+        inputs: how many numbers the first module takes, where that is not z_dim alone.
         Everything else as in :class:`Generator`.
     """
 
@@ -55,11 +56,14 @@ class SequentialGenerator(Generator):
         file_sha256: str | None = None,
         configuration: Mapping[str, object] | None = None,
         defaults: Sequence[str] | None = None,
+        inputs: int | None = None,
+        num_classes: int | None = None,
+        aliases: Mapping[str, str] | None = None,
     ) -> None:
         self._chain = list(chain)
         module.eval()
         with torch.no_grad():
-            shapes, x = [], torch.zeros(1, z_dim, 1, 1)
+            shapes, x = [], torch.zeros(1, inputs or z_dim, 1, 1)
             for _, stage in self._chain:
                 x = stage(x)
                 shapes.append(tuple(x.shape[1:]))
@@ -80,9 +84,11 @@ class SequentialGenerator(Generator):
             layers=layers,
             resolution=shapes[-1][1],
             z_dim=z_dim,
+            num_classes=num_classes,
             device=device,
             file_sha256=file_sha256,
             configuration=configuration,
+            aliases=aliases,
         )
 
     @property

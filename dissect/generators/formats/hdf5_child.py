@@ -16,6 +16,7 @@ TYPES = {"f2", "f4", "f8", "i1", "i2", "i4", "i8", "u1", "u2", "u4", "u8", "b1"}
 MAX_OBJECTS = 100_000
 MAX_DEPTH = 32
 MAX_TEXT = 1 << 20  # characters of an attribute
+DESCRIPTION = "model_config"
 
 
 class RefusedError(Exception):
@@ -127,24 +128,34 @@ def _values(dataset: Any) -> bytes:
 
 
 def _attributes(item: Any, name: str) -> dict[str, object]:
-    """Return the attributes that are numbers or text, or lists of these; others are left out."""
+    """Return the attributes that are numbers or text, or lists of these; others are left out.
+
+    Text of any length lies elsewhere in the file; only Keras's description of a model is fetched from there.
+    """
     import h5py
     import numpy as np
 
-    result = {}
+    result: dict[str, object] = {}
     for key in list(item.attrs):
         kind = item.attrs.get_id(key).get_type()
         fixed = isinstance(kind, h5py.h5t.TypeStringID) and not kind.is_variable_str()
-        if not fixed and not isinstance(kind, (h5py.h5t.TypeIntegerID, h5py.h5t.TypeFloatID)):
+        told = not name and key == DESCRIPTION and isinstance(kind, h5py.h5t.TypeStringID)
+        if not (fixed or told) and not isinstance(kind, (h5py.h5t.TypeIntegerID, h5py.h5t.TypeFloatID)):
             continue
         if item.attrs.get_id(key).get_storage_size() > MAX_TEXT:
             continue
         value = np.asarray(item.attrs[key])
+        if told and value.dtype.kind in "UO" and not value.ndim:
+            text = value.item()
+            text = text.decode("utf-8", "replace") if isinstance(text, bytes) else str(text)
+            if len(text) <= MAX_TEXT:
+                result[key] = text
+            continue
         if value.dtype.kind in "fiub":
             result[f"{name}/{key}" if name else key] = value.tolist()
         elif value.dtype.kind == "S":
-            text = [part.decode("utf-8", "replace") for part in value.reshape(-1).tolist()]
-            result[f"{name}/{key}" if name else key] = text if value.ndim else text[0]
+            texts = [part.decode("utf-8", "replace") for part in value.reshape(-1).tolist()]
+            result[f"{name}/{key}" if name else key] = texts if value.ndim else texts[0]
     return result
 
 
