@@ -8,6 +8,7 @@ from pathlib import Path
 import numpy as np
 import pggan_reference as by_hand
 import pytest
+import stylegan3_reference
 import torch
 from networks import Tangled, dcgan_reference, dcgan_tensors
 from safetensors.torch import load_file, save_file
@@ -61,12 +62,19 @@ MODELS = {
         {k: v.half() * 0.5 for k, v in random_tensors().items()}, f / "net.safetensors"
     ),
     "mobilestylegan": lambda f: DATA / "mobilestylegan_tiny.safetensors",
+    "stylegan3 t": lambda f: stored(stylegan3_reference.random_tensors(), f / "net.safetensors"),
+    "stylegan3 r": lambda f: zipped({"G_ema": stylegan3_reference.random_tensors(radial=True)}, f / "net.pth"),
 }
 NOISY = {name for name in MODELS if name.startswith("stylegan2") and "noise" not in name}
 
 
 def refused(name, generator, layer):
-    """Whether no weights do what zeros at the layer do: maps of StyleGAN2 that get noise, unless only toRGB reads."""
+    """Whether no weights do what zeros at the layer do: maps of StyleGAN2 that get noise, unless only toRGB reads.
+
+    Of StyleGAN3 all maps, unless only the image reads.
+    """
+    if name.startswith("stylegan3"):
+        return layer.kind == "activation" and layer.name != "synthesis.L3_32_4"
     last = f"synthesis.b{generator.resolution}.conv1"
     maps = "conv" in layer.name and layer.kind == "activation"
     return name in NOISY and maps and (layer.name != last or name == "stylegan2 resnet")

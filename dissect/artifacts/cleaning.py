@@ -160,15 +160,15 @@ def activating(
 
     A unit's maximum in an image counts in units of its deviation over all of them.
     """
-    s, place = sampling or Sampling(), generator.layer(layer).name
+    s, place = sampling or Sampling(), generator.layer(layer)
+
+    def maps(some: Sequence[int]) -> torch.Tensor:
+        codes = generator.sample(some, s.classes, s.truncation, s.cutoff, s.noise)
+        return place.cropped(generator.features(codes, place.name)[place.name][:, list(units)])
+
     maxima = np.concatenate(
-        [
-            generator.features(
-                generator.sample(seeds[i : i + batch], s.classes, s.truncation, s.cutoff, s.noise), place
-            )[place][:, list(units)].amax((2, 3)).cpu().numpy()
-            for i in range(0, len(seeds), batch)
-        ]
-    )  # fmt: skip
+        [maps(seeds[i : i + batch]).amax((2, 3)).cpu().numpy() for i in range(0, len(seeds), batch)]
+    )
     deviation = maxima.std(0)
     score = ((maxima - maxima.mean(0)) / np.where(deviation > 0, deviation, 1)).sum(1)
     return [int(seeds[i]) for i in np.sort(np.argsort(-score, kind="stable")[:count])]

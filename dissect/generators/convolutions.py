@@ -31,7 +31,7 @@ class Reading:
         swapped: whether that is stored [I, O, kh, kw].
         upsampling: whether it is a transposed convolution: every input pixel is written to a patch of the output.
         stride, padding, dilation, output_padding: as in torch.
-        margin: cells of its input beyond each edge of the picture.
+        margin, margin_out: cells of its input, and of its values, beyond each edge of the picture.
     """
 
     weight: str
@@ -42,6 +42,7 @@ class Reading:
     dilation: Pair = (1, 1)
     output_padding: Pair = (0, 0)
     margin: int = 0
+    margin_out: int = 0
 
 
 @runtime_checkable

@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import asdict, replace
 from pathlib import Path
 
 import numpy as np
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 
 from segmodels import GanatomyError
 from segmodels.files import shown
@@ -21,7 +21,7 @@ from .layers import rgb
 from .stylebased import StyleGenerator, as_mean, positive
 from .stylegan2 import LICENCE, NO_CLAMP, clamp
 from .stylegan3_layouts import LAYER, LAYOUTS, MAX_MAPPING
-from .stylegan3_network import Config, FilteredConv, LayerConfig, Network, ToImage
+from .stylegan3_network import Config, FilteredConv, Fourier, LayerConfig, Network, ToImage
 
 FAMILY_NAME = "stylegan3"
 # What no published network comes near: pixels of an image, taps of a filter, cells of a margin and of a kernel.
@@ -41,7 +41,7 @@ class StyleGAN3(StyleGenerator):
         self.config = config
         self.w_dim, self.num_ws = config.w_dim, config.num_ws
         self._network = network
-        parts = {name: part for name, part in network.synthesis.named_children()}
+        parts = dict(network.synthesis.named_children())
         first, last = config.layers[0], config.layers[-1]
         # The last activation of each size of the picture; the layer that makes the image is none.
         ends = {layer.rate: layer.name for layer in config.layers[:-1] if layer.rate >= 4}
@@ -221,23 +221,22 @@ def make(opening: Opening) -> StyleGAN3:
     return StyleGAN3(network, config, opening.name, opening)
 
 
-def _check_divisors(name: str, part: torch.nn.Module) -> None:
+def _check_divisors(name: str, part: nn.Module) -> None:
     """Raise GanatomyError for weights that the published network would divide by, and that are zero."""
-    affine = (part.affine.weight, part.affine.bias)  # type: ignore[union-attr]
+    divisors: dict[str, list[Tensor]] = {}
     if isinstance(part, FilteredConv):
         dead = ~part.weight.flatten(1).any(1)
         if dead.any():
-            raise GanatomyError(
-                f"{name}.weight: all weights of unit {int(dead.nonzero()[0])} are zero, which this network divides by"
-            )
-    elif not isinstance(part, ToImage):  # only cosine and sine are divided by their length
-        affine = (affine[0][:2], affine[1][:2])
-    if not isinstance(part, ToImage) and not any(bool(tensor.any()) for tensor in affine):
-        raise GanatomyError(f"{name}.affine is zero, which this network divides by")
-    if not isinstance(getattr(part, "magnitude_ema", None), Tensor):
-        return
-    if not part.magnitude_ema > 0:  # type: ignore[operator]
-        raise GanatomyError(f"{name}.magnitude_ema: expected a number above 0, got {float(part.magnitude_ema):g}")  # type: ignore[arg-type]
+            unit = int(dead.nonzero()[0])
+            raise GanatomyError(f"{name}.weight: all weights of unit {unit} are zero, which this network divides by")
+        divisors["affine"] = [part.affine.weight, part.affine.bias]
+    if isinstance(part, (FilteredConv, ToImage)):
+        divisors["magnitude_ema"] = [part.magnitude_ema.clamp_min(0)]
+    if isinstance(part, Fourier):  # cosine and sine are divided by their length
+        divisors["affine"] = [part.affine.weight[:2], part.affine.bias[:2]]
+    for what, tensors in divisors.items():
+        if not any(bool(tensor.any()) for tensor in tensors):
+            raise GanatomyError(f"{name}.{what} is not above 0, and this network divides by it")
 
 
 def zeroed_by(generator: StyleGAN3, module: str) -> Slices | str:
@@ -280,8 +279,8 @@ def as_transform(value: object) -> Tensor:
     given = value
     if isinstance(value, str) and "," in value:
         given = np.array([float(number) for number in value.split(",")], np.float32).reshape(3, 3)
-    elif isinstance(value, str) or hasattr(value, "__fspath__"):
-        given = read_array(Path(value), "transform")  # type: ignore[arg-type]
+    elif isinstance(value, (str, Path)):
+        given = read_array(Path(value), "transform")
     found = torch.as_tensor(given).float()
     if found.shape != (3, 3) or not torch.isfinite(found).all():
         raise ValueError("expected 3 x 3 finite numbers")

@@ -167,7 +167,8 @@ class FilteredConv(nn.Module):
     def reading(self) -> Reading:
         """Return how the convolution reads its input; demodulation, bias and filters come after it."""
         kernel = self.weight.shape[2]
-        return Reading("weight", padding=(kernel - 1, kernel - 1), margin=self.before)
+        margin_out = self.before + (kernel - 1) // 2
+        return Reading("weight", padding=(kernel - 1, kernel - 1), margin=self.before, margin_out=margin_out)
 
     def keyed(self, x: Tensor, style: Tensor) -> Tensor:
         """Return what enters the convolution."""
@@ -205,7 +206,7 @@ class ToImage(nn.Module):
 
     def reading(self) -> Reading:
         """Return how the convolution reads its input."""
-        return Reading("weight", margin=self.before)
+        return Reading("weight", margin=self.before, margin_out=self.before)
 
     def keyed(self, x: Tensor, style: Tensor) -> Tensor:
         """Return what enters the convolution."""
