@@ -12,12 +12,17 @@ from safetensors.torch import load_file, save_file
 from stylegan3_reference import SMALL, Reference, random_tensors, upfirdn
 
 import dissect
+import rewrite
 import segmodels
 from dissect import GanatomyError
 from dissect.edits import mask_at
+from dissect.effects.subject import Subject
 from dissect.generators.convolutions import convolution_of
 from dissect.generators.stylegan3_filters import DENSE, Rates, filtered_leaky_relu
 from dissect.generators.stylegan3_network import Config, LayerConfig, Network
+from dissect.samples import Sampling
+from rewrite import Memory, Region, Request, moments
+from rewrite.goal import goal_of
 
 pytestmark = pytest.mark.usefixtures("one_thread")
 
@@ -250,6 +255,54 @@ def test_a_convolutions_values_lie_round_the_picture():
         assert (reading.margin, reading.margin_out) == margins
     flat = convolution_of(dissect.load(random_tensors(radial=True)), "synthesis.L2_52_6").reading
     assert (flat.margin, flat.margin_out) == (10, 10)
+
+
+def test_places_are_of_the_picture():
+    """Tiles lie in the picture, and what is put in at one is seen there."""
+    generator = dissect.load(DATA / "sg3r.safetensors")
+    place = generator.layer("synthesis.L12_52_8")
+    subject = Subject.of(generator, segmodels.load("colors"), place.name, Sampling(), 8)
+    tiles = subject.tiles
+    assert (tiles.count, tiles.height, tiles.margin) == (16, 32, 10)
+    masks = tiles.masks(range(16))
+    assert masks.shape == (16, 1, 52, 52)
+    assert torch.equal(masks.sum((0, 1)), torch.nn.functional.pad(torch.ones(32, 32), (10,) * 4))
+    assert masks[6, 0, 18:26, 26:34].all()
+    capture = subject.capture([4])
+    features = subject.features(capture)
+    for tile in (0, 6, 15):
+        moved = subject.resume(capture, features * (1 - masks[[tile]])) - capture.images
+        share = tiles.means(moved.abs().sum(1))[0]
+        assert int(share.argmax()) == tile
+        assert float(share[tile]) > 0.5 * float(share.sum())
+
+
+@pytest.mark.parametrize("kind", ["patch", "channel"])
+@pytest.mark.parametrize("radial", [False, True])
+def test_a_request_is_of_the_picture(kind, radial):
+    """A box of the picture is the same box of the convolution's own values and of what enters it, margins aside."""
+    generator = dissect.load(random_tensors(radial=radial))
+    convolution = convolution_of(generator, "synthesis.L3_32_4")
+    region, other = Region.box(1, 32, 4, 8, 12, 16), Region.box(0, 32, 20, 20, 28, 28)
+    request = Request(32, (region,), other)
+    memory = Memory.of(moments(generator, convolution, range(8), kind=kind), 1e-4)
+    goal = goal_of(generator, request, convolution, memory)
+    (target,) = goal.targets()
+    margin = 10 if radial else 11
+    wanted = torch.zeros(32 + 2 * margin, 32 + 2 * margin, dtype=torch.float64)
+    wanted[margin + 4 : margin + 12, margin + 8 : margin + 16] = 1
+    assert torch.equal(target.weight, wanted)
+    (seen,) = goal.seen_targets(goal.part.features())
+    assert torch.equal(seen.weight.double(), wanted[margin:-margin, margin:-margin])
+    copied = goal.patches.values(goal.copied.keys().double(), convolution.tensor.double())[0]
+    there = [slice(margin + top, margin + top + 8) for top in (20, 20)]
+    assert torch.equal(
+        target.maps[:, margin + 4 : margin + 12, margin + 8 : margin + 16], copied[:, there[0], there[1]]
+    )
+    assert [len(counting) for counting in goal.counting] == [64]
+    edit = rewrite.solve(generator, request, "synthesis.L3_32_4", rank=4, memory=memory)
+    changed = (generator(generator.sample([1]), edits=edit) - generator(generator.sample([1]))).abs().sum(1)[0]
+    assert changed.max() > 0
 
 
 # -- sizes, configuration, wrong files -----------------------------------------------------------------------------

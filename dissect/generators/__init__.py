@@ -13,6 +13,7 @@
 ``dcgan``               the DCGAN family
 ``pggan``               the PGGAN family (``_network``, ``_layouts``, ``_sized``)
 ``stylegan2``           the StyleGAN2 family (``_network``, ``_layouts``)
+``stylegan3``           the StyleGAN3 family (``_network``, ``_filters``, ``_layouts``)
 ``mobilestylegan``      the MobileStyleGAN family (``_network``, ``_layouts``, ``_graph``)
 ``planted``             generators with known truth (``planted_world`` draws, ``planted_weights`` makes it a
                         network, ``planted_truth`` knows)

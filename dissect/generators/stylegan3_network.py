@@ -177,8 +177,9 @@ class FilteredConv(nn.Module):
     def forward(self, x: Tensor, w: Tensor) -> Tensor:
         """Return features [N, outputs, size, size] of x [N, inputs, h, w] and w [N, w_dim]."""
         styles = self.affine(w)
-        # The paper divides weights and styles by their root mean squares before it demodulates, and these factors
-        # cancel there but for its 1e-8, which is a share of the energy per weight and style: see decision 0019.
+        # The paper divides weights and styles by their root mean squares before it demodulates. These factors cancel
+        # there but in its 1e-8, and so stand here: of the unit's weights, and of the sample's own styles (decision
+        # "StyleGAN3: one image at a time"; the published code takes the styles' over the batch).
         flat, squares = styles[:, :, 0, 0].square(), self.weight.square()
         energy = flat @ squares.sum((2, 3)).T + 1e-8 * flat.mean(1)[:, None] * squares.mean((1, 2, 3))
         scale = torch.rsqrt(energy.clamp_min(SMALLEST) * self.magnitude_ema)
