@@ -99,7 +99,7 @@ class Studio:
         if not 0 <= unit < place.channels:
             raise GanatomyError(f"layer {layer!r} has units 0..{place.channels - 1}, got {unit}")
         captures = [self.capture(place.name, seed) for seed in check_seeds(seeds)]
-        return np.stack([c.features[place.name][0, unit].float().cpu().numpy() for c in captures])
+        return np.stack([place.cropped(c.features[place.name])[0, unit].float().cpu().numpy() for c in captures])
 
     def capture(self, layer: str, seed: int) -> Capture:
         """Return what a pass of one seed holds at a layer."""

@@ -48,8 +48,9 @@ class FeatureEdit:
         layer: name of the layer.
         units: indices of the units, ascending.
         strength: a, for all units or one for each; 0 leaves, 1 puts v in f's place, negative amplifies f.
-        mask: float32 [H, W] in [0, 1] saying where, or None for everywhere. It is brought to the layer's own
-            size: averaged by area where that is smaller, bilinearly where it is larger.
+        mask: float32 [H, W] in [0, 1] saying where in the picture, or None for everywhere. It is brought to the
+            layer's own size: averaged by area where that is smaller, bilinearly where it is larger. Where a layer has
+            a margin round the picture, the mask goes on there as it is at the edge.
         values: v: None is zero, float32 [k] a constant for each unit, [k, h, w] maps of the layer's size, or a
             :class:`Source`.
     """
@@ -86,18 +87,19 @@ class FeatureEdit:
         """Whether the edit changes nothing, whatever the features."""
         return not self.units or not np.any(self.strength) or (self.mask is not None and not self.mask.any())
 
-    def __call__(self, features: Tensor, values: Tensor | None = None) -> Tensor:
+    def __call__(self, features: Tensor, values: Tensor | None = None, margin: int = 0) -> Tensor:
         """Return edited features [N, U, h, w] (styles: [N, U]); the input is left alone.
 
         Args:
             values: what a :class:`Source` stands for, [N, k, h, w].
+            margin: cells of the features beyond each edge of the picture.
 
         ``a == 0`` leaves a feature's bits as they are, ``a == 1`` puts exactly v there, and v = f changes nothing.
         """
         self.check(features.shape[1], tuple(features.shape[2:]))
         index = torch.tensor(self.units, device=features.device, dtype=torch.long)
         edited = features.clone()
-        amount = self._amount(features)
+        amount = self._amount(features, margin)
         own = features[:, index]
         if self.values is None:
             edited[:, index] = torch.where(amount == 1, torch.zeros_like(own), own * (1 - amount))
@@ -123,14 +125,14 @@ class FeatureEdit:
                     f"layer {self.layer!r} has maps of {_size(size)}; a mask of {given} has another shape"
                 )
 
-    def _amount(self, features: Tensor) -> Tensor:
+    def _amount(self, features: Tensor, margin: int) -> Tensor:
         """Return a, to be broadcast with [N, k, h, w]."""
         strength = torch.tensor(self.strength, dtype=features.dtype, device=features.device)
         per_unit = strength.reshape(-1, *[1] * (features.ndim - 2)) if strength.ndim else strength
         if self.mask is None:
             return per_unit
         mask = torch.tensor(self.mask, dtype=features.dtype, device=features.device)
-        return per_unit * mask_at(mask, features.shape[-2], features.shape[-1])
+        return per_unit * mask_at(mask, features.shape[-2], features.shape[-1], margin)
 
     def _put(self, features: Tensor) -> Tensor:
         """Return v, to be broadcast with [N, k, h, w]."""
@@ -261,8 +263,16 @@ def as_mask(mask: ArrayLike | Tensor | None) -> Floats | None:
     return where
 
 
-def mask_at(mask: Tensor, height: int, width: int) -> Tensor:
-    """Return a mask [H, W] at a layer's size, [height, width]: averaged by area, or bilinear where that is larger."""
+def mask_at(mask: Tensor, height: int, width: int, margin: int = 0, beyond: str = "replicate") -> Tensor:
+    """Return a mask [H, W] at a layer's size, [height, width]: averaged by area, or bilinear where that is larger.
+
+    Args:
+        margin: cells of the layer beyond each edge of the picture, which the mask is of.
+        beyond: what the mask is there: ``"replicate"`` as at the edge, ``"constant"`` zero.
+    """
+    if margin:
+        inner = mask_at(mask, height - 2 * margin, width - 2 * margin)
+        return F.pad(inner[None, None], (margin,) * 4, mode=beyond)[0, 0]
     given = mask[None, None]
     if height <= mask.shape[-2] and width <= mask.shape[-1]:
         return F.adaptive_avg_pool2d(given, (height, width))[0, 0]

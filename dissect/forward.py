@@ -75,7 +75,7 @@ class Forward:
 
     Attributes:
         generators: the generator, and replicas of it that make other batches at the same time.
-        shapes: layer -> (U, h, w), the layers to capture.
+        shapes: layer -> (U, h, w), the layers to capture; h and w without a margin, which is not counted.
         batch: samples in one forward pass; threads: for the levels.
         pause: called before every batch is counted and after it was made: who waits for the device may have it there.
     """
@@ -149,7 +149,8 @@ class Forward:
 
     def _make(self, generator: Generator, start: int, stop: int, size: tuple[int, int]) -> Batch:
         capture = generator.capture(self.samples.codes(start, stop, generator), list(self.shapes))
-        features = {name: f.detach().float().contiguous() for name, f in capture.features.items()}
+        layers = {name: generator.layer(name) for name in self.shapes}
+        features = {n: layers[n].cropped(f.detach()).float().contiguous() for n, f in capture.features.items()}
         self._check_finite("the image", capture.images, start)
         for name, value in features.items():
             self._check_finite(f"layer {name!r}", value, start)

@@ -67,7 +67,7 @@ class Job:
         self.plan = Plan.of(len(samples))
         chosen = [generator.layer(name) for name in names]  # a layer may be called by its public code's name
         self.layers = {layer.name: layer for layer in chosen}
-        self.shapes = {name: (layer.channels, layer.height, layer.width) for name, layer in self.layers.items()}
+        self.shapes = {name: (layer.channels, *layer.seen) for name, layer in self.layers.items()}
         unknown = [name for name in levels or {} if name not in self.layers]
         if unknown or (levels is not None and len(levels) < len(self.layers)):
             raise GanatomyError(f"levels= must name exactly the dissected layers {list(self.layers)}")

@@ -127,7 +127,7 @@ class Goal:
         """Return what the values of each image that is pasted into are to become."""
         theirs = None if self.copied is None else self._values(self.copied.keys())[0]
         mean = self._mean_values() if self.request.goal == "erase" else None
-        return self._targets(self.values, theirs, mean)
+        return self._targets(self.values, theirs, mean, self.convolution.reading.margin_out)
 
     def seen_targets(self, features: Tensor) -> list[Target]:
         """Return what the observed layer's features [N, U, h, w] of these images are to become.
@@ -135,19 +135,20 @@ class Goal:
         ``erase`` has no such target: what comes after the convolution has no mean image.
         """
         theirs = None if self.copied is None else self.copied.features()[0]
-        return [] if theirs is None else self._targets(features, theirs, None)
+        margin = self.part.generator.layer(self.convolution.observed).margin
+        return [] if theirs is None else self._targets(features, theirs, None, margin)
 
     def _values(self, keys: Tensor) -> Tensor:
         return self.patches.values(keys.double(), self.convolution.tensor.detach().double())
 
-    def _targets(self, own: Tensor, theirs: Tensor | None, mean: Tensor | None) -> list[Target]:
+    def _targets(self, own: Tensor, theirs: Tensor | None, mean: Tensor | None, margin: int) -> list[Target]:
         size = own.shape[2], own.shape[3]
         offset = 0 if self.request.copy is None else 1
-        pastes = [_at(mask, size, own) for mask in self.masks[offset : offset + len(self.request.paste)]]
+        pastes = [_at(mask, size, own, margin) for mask in self.masks[offset : offset + len(self.request.paste)]]
         if theirs is None:
             assert mean is not None
             return [filled(one, mean.to(one), mask) for one, mask in zip(own, pastes, strict=True)]
-        copy = _at(self.masks[0], size, own)
+        copy = _at(self.masks[0], size, own, margin)
         if self.request.goal == "crop":
             return [pasted(one, theirs, copy, mask) for one, mask in zip(own, pastes, strict=True)]
         value = self._phased_mean(theirs, copy) if size == tuple(self.values.shape[2:]) else _mean(theirs, copy)
@@ -278,7 +279,8 @@ def _keyed(patches: Patches, kind: str, image: Tensor, mask: Tensor) -> Iterator
     """Yield the keys of an image [I, h, w] for each phase, [n, keys], and how much of each the mask covers, [keys]."""
     height, width = int(image.shape[1]), int(image.shape[2])
     size = (height, width) if kind == "channel" else patches.size(height, width)
-    area = _at(mask, size, image)
+    margin = patches.reading.margin if kind == "channel" else patches.reading.margin_out
+    area = _at(mask, size, image, margin)
     for index, found in enumerate(keys_of(patches, kind, image[None])):
         yield found, (area if kind == "channel" else Patches.at(area, patches.phases[index])).flatten()
 
@@ -288,8 +290,9 @@ def _batches(items: Sequence[tuple[Region, Tensor]]) -> Iterator[Sequence[tuple[
         yield items[start : start + AT_ONCE]
 
 
-def _at(mask: Tensor, size: tuple[int, int], like: Tensor) -> Tensor:
-    return mask_at(mask.to(like), *size)
+def _at(mask: Tensor, size: tuple[int, int], like: Tensor, margin: int) -> Tensor:
+    """Return a picture's mask at a map's size; beyond the picture there is nothing to copy or to change."""
+    return mask_at(mask.to(like), *size, margin, "constant")
 
 
 def _mean(maps: Tensor, mask: Tensor) -> Tensor:

@@ -9,6 +9,7 @@ from pathlib import Path
 import numpy as np
 import pggan_reference as by_hand
 import pytest
+import stylegan3_reference
 import torch
 from networks import Tangled, dcgan_reference, dcgan_tensors
 from safetensors.torch import load_file, save_file
@@ -66,6 +67,8 @@ MODELS = {
     "sagan in a zip": lambda f: zipped(load_file(DATA / "sagan.safetensors"), f / "net.pth"),
     "sngan": lambda f: DATA / "sngan.safetensors",
     "biggan-deep": lambda f: DATA / "biggan_deep_hf.safetensors",
+    "stylegan3 t": lambda f: stored(stylegan3_reference.random_tensors(), f / "net.safetensors"),
+    "stylegan3 r": lambda f: zipped({"G_ema": stylegan3_reference.random_tensors(radial=True)}, f / "net.pth"),
 }
 NOISY = {name for name in MODELS if name.startswith("stylegan2") and "noise" not in name}
 
@@ -78,8 +81,11 @@ WHY = "(demodulates|self-attention mixes|what entered the block)"
 def refused(name, generator, layer):
     """Whether no weights do what zeros at the layer do: maps of StyleGAN2 that get noise, unless only toRGB reads.
 
-    And what attention or, in BigGAN-deep, a block adds to what entered it.
+    And what attention or, in BigGAN-deep, a block adds to what entered it. Of StyleGAN3 all maps, unless only the image
+    reads.
     """
+    if name.startswith("stylegan3"):
+        return layer.kind == "activation" and layer.name != "synthesis.L3_32_4"
     if generator.family.startswith("biggan"):
         own = str(type(generator._sites[layer.name].module).__name__)
         return own == "Attention" or (own == "Sum" and generator.family == "biggan-deep")

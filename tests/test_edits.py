@@ -10,6 +10,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+import stylegan3_reference
 import torch
 from networks import Tangled, chain
 from torch.nn import functional as F
@@ -151,6 +152,7 @@ OTHERS = {
     "opaque": lambda: dissect.load(Tangled(), z_dim=5),
     "opaque with classes": lambda: dissect.load(Tangled(num_classes=3), z_dim=5, num_classes=3),
     "chain": lambda: dissect.load(chain(), z_dim=5),
+    "stylegan3": lambda: dissect.load(stylegan3_reference.random_tensors()),
 }
 FAMILIES = [*FILES, *OTHERS]
 

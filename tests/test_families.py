@@ -28,6 +28,8 @@ FILES = [
     "biggan.safetensors",
     "sagan.safetensors",
     "biggan_deep_hf.safetensors",
+    "sg3t.safetensors",
+    "sg3r.safetensors",
 ]
 
 
@@ -41,9 +43,9 @@ def test_every_family_is_tried():
 def test_a_dissection_of_the_default_layers(name, tmp_path):
     generator = dissect.load(DATA / name)
     names = generator.default_layers()
-    assert [generator.layer(layer).height for layer in names] == [4 * 2**index for index in range(len(names))], (
-        "one layer for each size from 4 x 4 on"
-    )
+    smallest = 16 if generator.family == "stylegan3" else 4
+    sizes = [generator.layer(layer).seen[0] for layer in names]
+    assert sizes == [smallest * 2**index for index in range(len(names))], "one layer for each size from 4 x 4 on"
     styles = [layer.name for layer in generator.layers if layer.kind == "style"]
     options = {"truncation": 0.7} if generator.truncates else {}
     run = dissect.run(
@@ -54,6 +56,7 @@ def test_a_dissection_of_the_default_layers(name, tmp_path):
     for layer in run.layers:
         place, result = generator.layer(layer), run.layer(layer)
         assert result.iou.shape == (place.channels, len(run.concepts))
+        assert (result.height, result.width) == place.seen
         assert np.isfinite(result.iou[:, 1:]).any(), "some concept occurs often enough"
     assert dissect.verify(tmp_path / "run.h5") == []
 

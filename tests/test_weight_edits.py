@@ -8,6 +8,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+import stylegan3_reference
 import torch
 from networks import Tangled, chain
 from torch.nn import functional as F
@@ -31,6 +32,8 @@ OTHERS = {
     "planted": lambda: dissect.load("planted:5,units=32"),
     "opaque": lambda: dissect.load(Tangled(), z_dim=5),
     "chain": lambda: dissect.load(chain(), z_dim=5),
+    "stylegan3 t": lambda: dissect.load(stylegan3_reference.random_tensors()),
+    "stylegan3 r": lambda: dissect.load(stylegan3_reference.random_tensors(radial=True)),
 }
 FAMILIES = [*FILES, *OTHERS]
 

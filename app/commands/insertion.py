@@ -55,7 +55,7 @@ def insertion(
     if max(chosen) >= len(constants):
         raise GanatomyError(f"layer {layer!r} has units 0..{len(constants) - 1}, --units names {max(chosen)}")
     concept_index(setting.segmenter.concepts, concept)  # what is wrong is told before the work
-    side = Tiles.of(place.height, place.width, stride).side
+    side = Tiles.of(*place.seen, stride).side
     with progress("putting in", unit="places") as update:
         found = dissect.insertion_map(
             setting.generator, setting.segmenter, layer, chosen, constants[chosen], setting.seeds, side,

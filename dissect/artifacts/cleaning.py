@@ -175,7 +175,7 @@ def activating(
     for start in range(0, len(seeds), batch):
         codes = generator.sample(seeds[start : start + batch], s.classes, s.truncation, s.cutoff, s.noise)
         features = generator.features(codes, tuple(layers))
-        maxima = [features[name][:, some].flatten(2).amax(2) for name, some in layers.items()]
+        maxima = [generator.layer(n).cropped(features[n][:, some]).flatten(2).amax(2) for n, some in layers.items()]
         found.append(torch.cat(maxima, 1).cpu().numpy())
     values = np.concatenate(found)
     deviation = values.std(0)

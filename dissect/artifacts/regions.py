@@ -48,10 +48,9 @@ def defect(
     scores = []
     for first in range(0, place.channels, some):
         maps = [
-            generator.features(chosen[start : start + batch], place.name)[place.name][:, first : first + some]
-            .cpu()
-            .numpy()
+            place.cropped(features)[:, first : first + some].cpu().numpy()
             for start in range(0, len(chosen), batch)
+            for features in generator.features(chosen[start : start + batch], place.name).values()
         ]
         scores.append(defective_scores(np.concatenate(maps), flawed))
     score, share = np.concatenate(scores), float(flawed.mean())

@@ -33,8 +33,9 @@ def tagged(generator: Generator, layer: str, codes: Codes, tags: Tags, batch: in
     place = generator.layer(layer)
     maxima = np.concatenate(
         [
-            generator.features(codes[start : start + batch], place.name)[place.name].amax((2, 3)).cpu().numpy()
+            place.cropped(features).amax((2, 3)).cpu().numpy()
             for start in range(0, len(codes), batch)
+            for features in generator.features(codes[start : start + batch], place.name).values()
         ]
     )
     score, p = separation(maxima, tags.broken)

@@ -163,7 +163,7 @@ def insertion_map(
                 progress(index * subject.tiles.count + done, total)
     about = {
         **subject.header(chosen), "units": list(edit.units), "values": [float(v) for v in edit.values],
-        "reach": reach, "map": [subject.layer.height, subject.layer.width],
+        "reach": reach, "map": list(subject.layer.seen),
     }  # fmt: skip
     return tally.result(about, chosen)
 

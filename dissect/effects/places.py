@@ -77,7 +77,7 @@ def survey(subject: Subject, concept: int, seeds: Sequence[int], most: int, tick
     rows: list[tuple[int, int, float, float]] = []
     popularity = np.zeros(subject.tiles.count)
     weighted, weight = np.zeros(subject.layer.channels), 0.0
-    cells = Tiles(subject.layer.height, subject.layer.width, 1)
+    cells = Tiles(*subject.layer.seen, 1)
     for batch, capture in subject.captures(seeds):
         chance = chances(subject, concept, capture.images)
         there = (chance > LIKELY).float()
@@ -85,7 +85,8 @@ def survey(subject: Subject, concept: int, seeds: Sequence[int], most: int, tick
         before = subject.tiles.means(chance).cpu().numpy()
         popularity += shares.sum(0)
         by_cell = cells.means(there).double()
-        weighted += torch.einsum("nt,nut->u", by_cell, subject.features(capture).flatten(2).double()).cpu().numpy()
+        seen = subject.layer.cropped(subject.features(capture)).flatten(2)
+        weighted += torch.einsum("nt,nut->u", by_cell, seen.double()).cpu().numpy()
         weight += float(by_cell.sum())
         for row, seed in enumerate(batch):
             if shares[row].any():

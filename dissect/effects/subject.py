@@ -49,7 +49,7 @@ class Subject:
         place = generator.layer(layer)
         if not isinstance(sampling.classes, (int, np.integer, type(None))):
             raise GanatomyError("expected one class for all images, or none for each seed's own")
-        return cls(generator, segmenter, place, sampling, Tiles.of(place.height, place.width, side))
+        return cls(generator, segmenter, place, sampling, Tiles.of(*place.seen, side, place.margin))
 
     @property
     def at_once(self) -> int:

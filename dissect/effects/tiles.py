@@ -9,6 +9,7 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 from torch import Tensor
+from torch.nn import functional as F
 
 from segmodels import GanatomyError
 
@@ -20,15 +21,17 @@ class Tiles:
     """A map of height x width cells in tiles of side x side cells; those at the right and lower edge may be smaller.
 
     Tiles are numbered row by row. Any other map of the same picture, such as a label map, is cut at the same places.
+    ``margin`` cells of the layer's map lie beyond each edge; they are in no tile.
     """
 
     height: int
     width: int
     side: int
+    margin: int = 0
 
     @classmethod
-    def of(cls, height: int, width: int, side: int | None = None) -> Tiles:
-        """Return the tiles of a map; by default 16 or more a side, of at least a cell.
+    def of(cls, height: int, width: int, side: int | None = None, margin: int = 0) -> Tiles:
+        """Return the tiles of a map, its margin not included; by default 16 or more a side, of at least a cell.
 
         Raises:
             GanatomyError: for a map of one value, which has no places, or a side out of range.
@@ -38,7 +41,7 @@ class Tiles:
         chosen = max(1, min(height, width) // USUAL) if side is None else side
         if not 1 <= chosen <= max(height, width):
             raise GanatomyError(f"expected tiles of 1 to {max(height, width)} cells a side, got {side}")
-        return cls(height, width, int(chosen))
+        return cls(height, width, int(chosen), margin)
 
     @property
     def rows(self) -> int:
@@ -56,12 +59,12 @@ class Tiles:
         return self.rows * self.columns
 
     def masks(self, tiles: Sequence[int]) -> Tensor:
-        """Return where each of some tiles is, float32 [n, 1, height, width] of zeros and ones."""
+        """Return where each of some tiles is, float32 [n, 1, h, w] of zeros and ones; h and w with the margin."""
         masks = torch.zeros(len(tiles), 1, self.height, self.width)
         for row, tile in enumerate(tiles):
             top, left = (self.side * step for step in divmod(int(tile), self.columns))
             masks[row, :, top : top + self.side, left : left + self.side] = 1
-        return masks
+        return F.pad(masks, (self.margin,) * 4)
 
     def means(self, maps: Tensor) -> Tensor:
         """Return the mean of maps [..., H, W] of the same picture over each tile's area, [..., T], with gradients."""

@@ -13,6 +13,7 @@
 ``dcgan``               the DCGAN family (``_layouts``)
 ``pggan``               the PGGAN family (``_network``, ``_layouts``, ``_sized``)
 ``stylegan2``           the StyleGAN2 family (``_network``, ``_layouts``)
+``stylegan3``           the StyleGAN3 family (``_network``, ``_filters``, ``_layouts``)
 ``mobilestylegan``      the MobileStyleGAN family (``_network``, ``_layouts``, ``_graph``)
 ``classed``             what the BigGAN line shares: truncation, classes (``start``: its first layer)
 ``biggan``              the BigGAN family, with SAGAN and SNGAN (``_network``, ``_layouts``)

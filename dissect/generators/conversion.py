@@ -161,7 +161,7 @@ def _given(generator: Generator) -> dict[str, Tensor]:
     return {
         name: tensor.cpu()
         for name, tensor in generator.module.state_dict().items()
-        if name.startswith("mapping.") and name.removeprefix("mapping.") in given
+        if name.removeprefix("mapping.").removeprefix("synthesis.input.") in given
     }
 
 

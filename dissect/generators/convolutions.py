@@ -32,6 +32,7 @@ class Reading:
         swapped: whether that is stored [I, O, kh, kw].
         upsampling: whether it is a transposed convolution: every input pixel is written to a patch of the output.
         stride, padding, dilation, output_padding: as in torch.
+        margin, margin_out: cells of its input, and of its values, beyond each edge of the picture.
     """
 
     weight: str
@@ -41,6 +42,8 @@ class Reading:
     padding: Pair = (0, 0)
     dilation: Pair = (1, 1)
     output_padding: Pair = (0, 0)
+    margin: int = 0
+    margin_out: int = 0
 
 
 @runtime_checkable

@@ -195,7 +195,8 @@ def parsed(option: Option, value: object) -> object:
     except GanatomyError:
         raise
     except (TypeError, ValueError) as error:
-        raise GanatomyError(f"option {option.name}: {value!r} is not valid; {option.help}") from error
+        given = " ".join(repr(value).split())  # an array's own text has several lines
+        raise GanatomyError(f"option {option.name}: {given[:80]} is not valid; {option.help}") from error
 
 
 def recognise(families: tuple[Family, ...], network: StoredNetwork) -> tuple[Family, Layout] | None:

@@ -23,6 +23,8 @@ class Layer:
         kind: one of ``conv``, ``norm``, ``activation``, ``block``, ``style``.
         stage: index of the stage that holds the layer; layers run in the order of their stages.
         default: dissected when no layers are named.
+        margin: cells of the map beyond each edge of the picture. They are part of the features and of ``height`` and
+            ``width``; they are not counted, and pictures and masks do not show them.
     """
 
     name: str
@@ -32,6 +34,17 @@ class Layer:
     kind: str
     stage: int
     default: bool
+    margin: int = 0
+
+    @property
+    def seen(self) -> tuple[int, int]:
+        """Height and width of the part of the map that is the picture."""
+        return self.height - 2 * self.margin, self.width - 2 * self.margin
+
+    def cropped(self, features: Tensor) -> Tensor:
+        """Return the part of features [..., h, w] that is the picture; without a margin, the same tensor."""
+        m = self.margin
+        return features[..., m : features.shape[-2] - m, m : features.shape[-1] - m] if m else features
 
 
 @dataclass(frozen=True, eq=False)

@@ -30,10 +30,11 @@ def changes_of(
     for edit in edits:
         if isinstance(edit, WeightEdit):
             continue
-        change: Change = edit
+        margin = generator.layer(edit.layer).margin
+        change: Change = partial(edit, margin=margin) if margin else edit
         if isinstance(edit.values, Source):
             found = generator.bare_features(others(generator, codes, edit.values), [edit.layer], (), always)
-            change = partial(edit, values=found[edit.layer][:, list(edit.units)])
+            change = partial(edit, values=found[edit.layer][:, list(edit.units)], margin=margin)
         changes.setdefault(edit.layer, []).append(change)
     return changes
 
