@@ -64,7 +64,6 @@ MODELS = {
     "mobilestylegan": lambda f: DATA / "mobilestylegan_tiny.safetensors",
     "biggan": lambda f: DATA / "biggan.safetensors",
     "sagan in a zip": lambda f: zipped(load_file(DATA / "sagan.safetensors"), f / "net.pth"),
-    "sngan": lambda f: DATA / "sngan.safetensors",
     "biggan-deep": lambda f: DATA / "biggan_deep_hf.safetensors",
 }
 NOISY = {name for name in MODELS if name.startswith("stylegan2") and "noise" not in name}
