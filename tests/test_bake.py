@@ -65,7 +65,6 @@ MODELS = {
     "mobilestylegan": lambda f: DATA / "mobilestylegan_tiny.safetensors",
     "biggan": lambda f: DATA / "biggan.safetensors",
     "sagan in a zip": lambda f: zipped(load_file(DATA / "sagan.safetensors"), f / "net.pth"),
-    "sngan": lambda f: DATA / "sngan.safetensors",
     "biggan-deep": lambda f: DATA / "biggan_deep_hf.safetensors",
     "stylegan3 t": lambda f: stored(stylegan3_reference.random_tensors(), f / "net.safetensors"),
     "stylegan3 r": lambda f: zipped({"G_ema": stylegan3_reference.random_tensors(radial=True)}, f / "net.pth"),

@@ -26,7 +26,6 @@ FILES = [
     "mobilestylegan_tiny.safetensors",
     "dcgan_fbhub.safetensors",
     "biggan.safetensors",
-    "sagan.safetensors",
     "biggan_deep_hf.safetensors",
     "sg3t.safetensors",
     "sg3r.safetensors",

@@ -99,7 +99,8 @@ def test_resume_is_the_whole_pass_from_the_edits_layer_back(family):
     edit = some_edit(generator, convolution)
     unit = dissect.ablate(convolution.layer, [0])
     whole, both = generator(codes, edit), generator(codes, [edit, unit])
-    for layer in generator.layers:
+    every = 4 if len(generator.layers) > 30 else 1  # blocks are made alike
+    for layer in generator.layers[::every]:
         captured = generator.capture(codes, layer.name)
         assert torch.equal(generator.resume(captured, layer.name), captured.images)
         active = generator.capture(codes, layer.name, edit)
