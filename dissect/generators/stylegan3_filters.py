@@ -13,7 +13,9 @@ from torch.nn import functional as F
 
 DENSE = 128  # cells up to which an axis is one product of matrices
 BLOCK = 64  # outputs of each product where it is longer: wide enough for BLAS, and not much wider than a filter
-BYTES = 1 << 25  # of maps at the higher rate that are alive at once; a 1,024 px network would need gigabytes for all
+# Maps at the higher rate that are alive at once: of all of a 1,024 px network's layer they would take gigabytes. Sixteen
+# are the fewest that a depthwise convolution is good at; of seven at a time each took half as long again.
+BYTES, FEWEST = 1 << 26, 16
 
 
 @dataclass(frozen=True)
@@ -51,7 +53,7 @@ def filtered_leaky_relu(x: Tensor, up: Tensor, down: Tensor, rates: Rates, gain:
     # As one depthwise convolution, a separable filter took half the time that it took on each axis (CPU, 150 cells).
     kernel = (torch.outer(down, down) if down.ndim == 1 else down).flip(0, 1)
     parts = []
-    for some in maps.split(max(1, BYTES // (4 * rates.wide**2))):
+    for some in maps.split(max(FEWEST, BYTES // (4 * rates.wide**2))):
         high = F.leaky_relu_(_upsampled(some, taps, rates), 0.2)
         if clamp is not None and high.requires_grad:  # its derivative needs what the leaky ReLU returned
             high = high.clamp(-clamp, clamp)
