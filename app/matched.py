@@ -15,7 +15,7 @@ from dissect.resample import resample
 from .masks import RAMP, Bytes
 
 TILE = 256  # pixels a side at most; at least half of it
-PALE = 0.5  # brightness of what is not meant
+PALE = 0.65  # brightness of what is not meant
 COVER = 0.85  # of the colour where a place is meant as strongly as the context
 GAMMA = 1.5  # what is meant half as strongly covers a third of that
 QUALITY = 88

@@ -143,7 +143,7 @@ class Rewriting:
         asked, opened = Asked.of(what, given), self.library.get(slug)
         if reason := self.reason(opened.run):
             raise GanatomyError(reason)
-        edits = self.shelf.edits(asked.stack)
+        edits = self.shelf.edits(asked.stack, opened.run)
         task = Task(secrets.token_urlsafe(18), what)
 
         def work(desk: Desk) -> dict[str, Any]:

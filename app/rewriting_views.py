@@ -73,7 +73,7 @@ def _pictures(server: Flask, context: Context) -> None:
     @told
     def rewriting_image(slug: str, seed: int) -> Response:
         opened = context.library.get(slug)
-        edits = _edits(context)
+        edits = _edits(context, opened)
         (image,) = engine.live.edited(opened.run, [seed], edits)[1]
         data, kind = encoded(image, None)
         return Response(data, mimetype=kind, headers={"Cache-Control": "no-cache"})
@@ -82,7 +82,7 @@ def _pictures(server: Flask, context: Context) -> None:
     @told
     def rewriting_shown(slug: str) -> Response:
         opened, given = context.library.get(slug), request.args
-        seeds, edits = parse_seeds(given.get("seeds", ""), MOST_SHOWN), _edits(context)
+        seeds, edits = parse_seeds(given.get("seeds", ""), MOST_SHOWN), _edits(context, opened)
         who, turn = given.get("who", "")[:LONGEST_NAME], given.get("turn", None, float)
         before, after = engine.live.edited(opened.run, list(seeds), edits, ("rewriting", who) if who else None, turn)
         return answer(shown(opened, list(seeds), before, after))
@@ -90,7 +90,8 @@ def _pictures(server: Flask, context: Context) -> None:
     @server.get("/rewriting/<slug>/where/<int:seed>")
     @told
     def rewriting_where(slug: str, seed: int) -> Response:
-        opened, edits = context.library.get(slug), _edits(context)
+        opened = context.library.get(slug)
+        edits = _edits(context, opened)
         concept = request.args.get("concept", "")
 
         def look() -> torch.Tensor:
@@ -138,7 +139,8 @@ def _files(server: Flask, context: Context) -> None:
     @server.get("/rewriting/<slug>/<any(recipe, bundle):kind>")
     @told
     def rewriting_save(slug: str, kind: str) -> Response:
-        opened, edits = context.library.get(slug), _edits(context)
+        opened = context.library.get(slug)
+        edits = _edits(context, opened)
         if not edits:
             raise GanatomyError("no edit is switched on; there is nothing to export")
         data = context.engine.worker.ask(lambda: saved(context, opened, edits, kind))
@@ -202,8 +204,8 @@ def answer(content: object, status: int = 200) -> Response:
     return Response(text, status, {"Cache-Control": "no-store"}, mimetype="application/json")
 
 
-def _edits(context: Context) -> tuple[Edit, ...]:
-    return context.engine.rewriting.shelf.edits(parse_stack(request.args.get("edits", "")))
+def _edits(context: Context, opened: OpenRun) -> tuple[Edit, ...]:
+    return context.engine.rewriting.shelf.edits(parse_stack(request.args.get("edits", "")), opened.run)
 
 
 def standing(report: Report, every: tuple[Report, ...]) -> dict[str, Any]:

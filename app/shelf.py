@@ -71,12 +71,20 @@ class Shelf:
         """Return the recipe of a key; Forgotten if it is not here (any more)."""
         return self._get(key)[1]
 
-    def edits(self, stack: Stack) -> tuple[Edit, ...]:
-        """Return all edits of a stack in order, each at its strength; Forgotten names all files that are not here."""
+    def edits(self, stack: Stack, run: Run) -> tuple[Edit, ...]:
+        """Return all edits of a stack in order, each at its strength.
+
+        Raises:
+            Forgotten: with the keys of all files that are not here.
+            GanatomyError: if some are for another generator than the run's.
+        """
         missing = [layer.key for layer in stack if layer.key not in self._files]
         if missing:
             raise Forgotten(missing)
-        return tuple(scaled(edit, layer.strength) for layer in stack for edit in self.recipe(layer.key))
+        recipes = [(self.recipe(layer.key), layer.strength) for layer in stack]
+        for recipe, _ in recipes:
+            check_maker(recipe, run)
+        return tuple(scaled(edit, strength) for recipe, strength in recipes for edit in recipe)
 
     def _get(self, key: str) -> tuple[bytes, Recipe]:
         with self._lock:

@@ -126,13 +126,12 @@ const rewritePage = {
     return made("div", { className: "painting" },
       made("div", { className: "line-of" },
         rewritePage.button("earlier", "‹", () => rewritePage.further(-1), "act", { "aria-label": "previous seed" }),
-        rewritePage.field("seed", "seed", { size: 7 }),
+        rewritePage.field("seed", "seed", { size: 5 }),
         rewritePage.button("later", "›", () => rewritePage.further(1), "act", { "aria-label": "next seed" }),
-        made("span", { className: "segments", role: "group" }, tools), made("label", { className: "field" }, made("span", {}, "width"), width)),
+        made("span", { className: "segments", role: "group" }, tools), rewritePage.button("all", "All", () => painter.all()), rewritePage.button("clear", "Clear", () => painter.clear())),
       canvas,
-      made("div", { className: "line-of" },
-        rewritePage.button("all", "All of it", () => painter.all()), rewritePage.button("clear", "Nothing", () => painter.clear()),
-        rewritePage.facts.concepts.length ? rewritePage.field("concept", "what the segmenter calls", {}, concepts) : null,
+      made("div", { className: "line-of" }, made("label", { className: "field" }, made("span", {}, "width"), width),
+        rewritePage.facts.concepts.length ? rewritePage.field("concept", "what is called", {}, concepts) : null,
         rewritePage.facts.concepts.length ? rewritePage.button("mark", "Mark it", () => rewritePage.attempt("says-request", rewritePage.mark)) : null),
       made("div", { className: "line-of" },
         rewritePage.button("to-copy", "Copy from here", () => rewritePage.put("copy"), "act main"),
@@ -254,6 +253,13 @@ const rewritePage = {
   // -- files ---------------------------------------------------------------------------------------------------------------
 
   save() {
+    return rewritePage.attempt("says-request", () => {
+      if (!rewritePage.work.now.request.paste.length) throw new Error("There is nothing to save yet: a request pastes somewhere.");
+      rewritePage.saved();
+    });
+  },
+
+  saved() {
     const { work } = rewritePage, name = (work.now.request.name || "request").replace(/[^\p{L}\p{N}]+/gu, "-");
     ganatomy.save(new Blob([`${JSON.stringify(work.asFile(), null, 1)}\n`], { type: "application/json" }), `${name}.json`);
   },
@@ -263,8 +269,18 @@ const rewritePage = {
     input.value = "";
     if (!file) return;
     const given = await rewritePage.work.json("request", { method: "POST", body: await file.text() });
-    await rewritePage.work.change((now) => { now.request = { name: "", copy: null, context: [], ...given.request }; });
+    await rewritePage.work.change((now) => { now.request = { name: "", copy: null, ...given.request, context: rewritePage.grouped(given.request.context || []) }; });
     if (given.remark) rewritePage.say("says-request", given.remark);
+  },
+
+  // Regions of one concept in several images, one after the other, as one.
+  grouped(regions) {
+    return regions.reduce((all, region) => {
+      const last = all.at(-1);
+      if (region.mask || !region.concept) return [...all, region];
+      if (last && !last.mask && last.concept === region.concept) return [...all.slice(0, -1), { seeds: [...last.seeds, region.seed], concept: last.concept }];
+      return [...all, { seeds: [region.seed], concept: region.concept }];
+    }, []);
   },
 
   async bring(input) {
@@ -406,14 +422,14 @@ const rewritePage = {
 
   async thumbnail(canvas, seed, mask) {
     const image = await rewritePage.work.image(seed), side = image.width;
-    const [layer, tint] = [0, 1].map(() => made("canvas", { width: side, height: side }));
+    const [layer, shade] = [0, 1].map(() => made("canvas", { width: side, height: side }));
     if (mask) {
       const drawn = new Image();
       drawn.src = mask;
       await drawn.decode();
       layer.getContext("2d").drawImage(drawn, 0, 0, side, side);
     }
-    MaskPainter.over(canvas.getContext("2d"), THUMB, image, layer, tint);
+    MaskPainter.over(canvas.getContext("2d"), THUMB, image, mask ? layer : null, shade);
   },
 
   edit(edit, index) {

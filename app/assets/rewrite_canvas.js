@@ -5,10 +5,10 @@
 class MaskPainter {
   // canvas: where it is shown; changed: called after every stroke.
   constructor(canvas, changed) {
-    Object.assign(this, { canvas, changed, tool: "brush", width: 8, image: null, side: 0, from: null, at: null });
+    Object.assign(this, { canvas, changed, tool: "brush", width: 8, image: null, side: 0, marked: false, from: null, at: null });
     this.mask = document.createElement("canvas");
     this.mask.getContext("2d", { willReadFrequently: true });
-    this.tint = document.createElement("canvas");
+    this.shade = document.createElement("canvas");
     canvas.addEventListener("pointerdown", (event) => this.down(event));
     canvas.addEventListener("pointermove", (event) => this.move(event));
     canvas.addEventListener("pointerup", (event) => this.up(event));
@@ -25,8 +25,9 @@ class MaskPainter {
     if (this.side !== image.width) {
       this.side = image.width;
       const shown = this.side * Math.max(1, Math.round(512 / this.side));
-      for (const one of [this.mask, this.tint]) one.width = one.height = this.side;
+      for (const one of [this.mask, this.shade]) one.width = one.height = this.side;
       this.canvas.width = this.canvas.height = shown;
+      this.marked = false;
     }
     this.draw();
   }
@@ -91,6 +92,7 @@ class MaskPainter {
 
   stroke(from, to) {
     const pen = this.mask.getContext("2d");
+    this.marked = true;
     pen.globalCompositeOperation = this.tool === "erase" ? "destination-out" : "source-over";
     pen.lineCap = "round";
     pen.lineWidth = this.width;
@@ -104,11 +106,13 @@ class MaskPainter {
     const [left, right] = [from.x, to.x].sort((a, b) => a - b).map(Math.round);
     const [top, bottom] = [from.y, to.y].sort((a, b) => a - b).map(Math.round);
     const pen = this.mask.getContext("2d");
+    this.marked = true;
     pen.globalCompositeOperation = "source-over";
     pen.fillRect(left, top, Math.max(1, right - left), Math.max(1, bottom - top));
   }
 
   all() {
+    this.marked = true;
     const pen = this.mask.getContext("2d");
     pen.globalCompositeOperation = "source-over";
     pen.fillRect(0, 0, this.side, this.side);
@@ -116,6 +120,7 @@ class MaskPainter {
   }
 
   clear() {
+    this.marked = false;
     this.mask.getContext("2d").clearRect(0, 0, this.side, this.side);
     this.done();
   }
@@ -129,6 +134,7 @@ class MaskPainter {
     pen.globalCompositeOperation = "source-over";
     pen.clearRect(0, 0, this.side, this.side);
     pen.drawImage(image, 0, 0, this.side, this.side);
+    this.marked = true;
     if (grey) this.each((pixels, i) => { pixels[i + 3] = pixels[i]; });
     this.done();
   }
@@ -159,7 +165,7 @@ class MaskPainter {
   draw() {
     if (!this.image) return;
     const pen = this.canvas.getContext("2d"), size = this.canvas.width, scale = size / this.side;
-    MaskPainter.over(pen, size, this.image, this.mask, this.tint);
+    MaskPainter.over(pen, size, this.image, this.marked ? this.mask : null, this.shade);
     pen.lineWidth = 2;
     for (const [colour, dash] of [["#000", 0], ["#fff", 4]]) {
       pen.strokeStyle = colour;
@@ -181,19 +187,19 @@ class MaskPainter {
     pen.setLineDash([]);
   }
 
-  // Draw an image, dimmed where a mask is not, if there is any.
-  static over(pen, size, image, mask, tint) {
+  // Draw an image, and darken what is outside a mask; null is no mask.
+  static over(pen, size, image, mask, shade) {
     pen.imageSmoothingEnabled = size < image.width || size % image.width !== 0;
     pen.globalCompositeOperation = "source-over";
     pen.drawImage(image, 0, 0, size, size);
-    const brush = tint.getContext("2d");
-    brush.globalCompositeOperation = "copy";
+    if (!mask) return;
+    const brush = shade.getContext("2d");
+    brush.globalCompositeOperation = "source-over";
+    brush.clearRect(0, 0, shade.width, shade.height);
+    brush.fillStyle = "#0b0d14b8";
+    brush.fillRect(0, 0, shade.width, shade.height);
+    brush.globalCompositeOperation = "destination-out";
     brush.drawImage(mask, 0, 0);
-    brush.globalCompositeOperation = "source-in";
-    brush.fillStyle = "#ffb000";
-    brush.fillRect(0, 0, tint.width, tint.height);
-    pen.globalAlpha = 0.55;
-    pen.drawImage(tint, 0, 0, size, size);
-    pen.globalAlpha = 1;
+    pen.drawImage(shade, 0, 0, size, size);
   }
 }
