@@ -30,7 +30,7 @@ from rewrite.solve import METHODS
 from rewrite.stored import memory_path
 from segmodels import GanatomyError, Segmenter
 
-from .library import Library, OpenRun
+from .library import UNFIT, Library, OpenRun
 from .live import Live
 from .matched import pictures
 from .orders import Orders
@@ -235,7 +235,7 @@ class Rewriting:
         return {
             "seeds": list(found.seeds), "names": [opened.name_of(seed) for seed in found.seeds],
             "pictures": pictures(images, found.shares), "context": found.context,
-            "strongest": [float(one.max()) for one in found.shares], "map": list(found.maps.shape[1:]),
+            "strongest": [float(one.max()) for one in found.shares], "layer": asked.layer,
         }  # fmt: skip
 
     def _solve(
@@ -277,7 +277,7 @@ class Rewriting:
             raise GanatomyError(f"{generator.name} came from no file; export a bundle, which any edit can be part of")
         desk.say("writing and comparing")
         token, folder = secrets.token_urlsafe(18), Path(tempfile.mkdtemp(dir=self._exports_folder()))
-        name = f"{origin.path.stem}-edited{origin.path.suffix}"
+        name = f"{UNFIT.sub('-', generator.name)}-edited{origin.path.suffix}"
         try:
             path = dissect.export(generator, folder / name, edits, progress=desk.progress)
             if path.is_dir():

@@ -55,7 +55,6 @@ from .worker import Superseded
 EXACT = 256  # pixels a side up to which images are sent as they are, without loss; larger ones are made smaller
 MOST_SHOWN = 12
 QUALITY = 92
-PARTS = ("name", "goal", "copy", "paste", "context")  # of a request, that the page keeps
 RECIPE = "application/octet-stream"
 
 
@@ -127,7 +126,9 @@ def _files(server: Flask, context: Context) -> None:
                 f"{resolution} x {resolution}"
             )
         remark = "" if asked.sampling == ours else "The request draws codes another way; here they are the run's."
-        told = {name: value for name, value in asked.described().items() if name in PARTS}
+        told = {name: value for name, value in asked.described().items() if name in ("name", "goal")}
+        told |= {"copy": asked.copy and region(asked.copy)}
+        told |= {"paste": [*map(region, asked.paste)], "context": [*map(region, asked.context)]}
         return answer({"request": told, "remark": remark})
 
     @server.get("/rewriting/<slug>/edits/<key>")
@@ -244,6 +245,16 @@ def address(image: Bytes) -> str:
     """Return an image as a data address."""
     data, kind = encoded(image)
     return f"data:{kind};base64,{base64.b64encode(data).decode()}"
+
+
+def region(of: Region) -> dict[str, Any]:
+    """Return a region as JSON, its mask as the alpha of a PNG, which is what browsers draw with."""
+    told = of.described()
+    if of.mask is not None:
+        alpha = Image.fromarray(np.rint(of.mask * 255).astype(np.uint8))
+        picture = Image.merge("LA", (Image.new("L", alpha.size), alpha))
+        told["mask"] = f"data:{PNG};base64,{base64.b64encode(png(picture)).decode()}"
+    return told
 
 
 def saved(context: Context, opened: OpenRun, edits: tuple[Edit, ...], kind: str) -> bytes:

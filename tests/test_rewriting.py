@@ -407,7 +407,11 @@ def test_a_checkpoint_draws_what_is_shown(site, small):
 def test_requests_are_read_in_full_and_checked(site):
     by_hand = REQUEST | {"copy": {"seed": 18, "box": [0, 0, 8, 8]}}
     found = site.post("seven/request", by_hand).json
-    assert found["request"]["copy"]["mask"].startswith("data:image/png;base64,")
+    alpha = pixels(found["request"]["copy"]["mask"])[..., 1]
+    assert (alpha[:8, :8] == 255).all()
+    assert alpha.sum() == 64 * 255, "what browsers draw with is alpha"
+    again = Request.of(REQUEST | {"copy": found["request"]["copy"]})
+    assert again.copy.mask.sum() == 64
     assert [region["seed"] for region in found["request"]["paste"]] == [19, 50]
     assert found["remark"] == ""
     assert "run's" in site.post("seven/request", REQUEST | {"sampling": {"truncation": 0.5}}).json["remark"]

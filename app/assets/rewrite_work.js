@@ -1,7 +1,7 @@
 // A piece of work on the Rewrite page: the request, the edits, what was found; its history; and asking the server.
 "use strict";
 
-const HISTORY = 40;  // steps that can be undone
+const REWRITE_HISTORY = 40;  // steps that can be undone
 
 class RewriteWork {
   // facts: what the page says of the run; told: called when the work is another.
@@ -13,7 +13,7 @@ class RewriteWork {
   static empty(facts) {
     return {
       request: { name: "", goal: facts.goals[0], copy: null, paste: [], context: [] },
-      edits: [], past: [], future: [], jobs: {}, match: null, judged: null, exported: null,
+      edits: [], past: [], future: [], jobs: {}, abouts: {}, match: null, judged: null, exported: null,
       fields: {
         seed: "0", layer: facts.layers[0], method: facts.methods[0], rank: "1", memory: "256", concept: "",
         listed: "0:20", look: facts.look, seeds: facts.seeds, judge: facts.judge, source: "", target: "",
@@ -42,7 +42,7 @@ class RewriteWork {
   // Change the request or the edits, as a step that can be undone. before: how it was, if it has begun already.
   change(act, before = this.snapshot()) {
     act(this.now);
-    this.now.past = [...this.now.past, before].slice(-HISTORY);
+    this.now.past = [...this.now.past, before].slice(-REWRITE_HISTORY);
     this.now.future = [];
     this.told("changed");
     return this.save();
@@ -66,6 +66,13 @@ class RewriteWork {
   stack(draft = true) {
     const on = this.now.edits.filter((edit) => edit.on && (draft || !edit.draft));
     return on.map((edit) => `${edit.key}~${edit.strength}`).join(",");
+  }
+
+  // What a look at matches is about, and a judgement: where these change, what was found is of before.
+  about(what) {
+    const { request, fields } = this.now;
+    const meant = request.context.length ? request.context : request.paste;
+    return what === "match" ? JSON.stringify([meant, fields.layer, fields.rank, fields.method, this.stack(false)]) : this.stack();
   }
 
   // The request in the form of its file. looking: only the context matters, so that there need be nothing to copy yet.
@@ -129,9 +136,10 @@ class RewriteWork {
     return this.images.get(path);
   }
 
-  async begin(what, question) {
-    const body = JSON.stringify(question);
+  async begin(what) {
+    const body = JSON.stringify(this.question(what));
     const { token } = await this.json(`jobs/${what}`, { method: "POST", body });
+    this.now.abouts = { ...this.now.abouts, [what]: this.about(what) };
     this.now.jobs = { ...this.now.jobs, [what]: token };
     await this.save();
     return token;
