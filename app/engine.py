@@ -8,6 +8,7 @@ from dataclasses import dataclass
 from .library import Library
 from .live import Live
 from .orders import Orders
+from .rewriting import Rewriting
 from .tables import Tables
 from .weights import Weights
 from .worker import Worker
@@ -19,12 +20,14 @@ class Engine:
 
     Attributes:
         worker: owns the device. orders: dissections. live: images on demand. tables: of runs without a cache.
+        rewriting: edits of weights.
     """
 
     worker: Worker
     orders: Orders
     live: Live
     tables: Tables
+    rewriting: Rewriting
 
     @classmethod
     def begin(cls, library: Library, named: Iterable[str] = (), device: str = "cpu") -> Engine:
@@ -36,9 +39,11 @@ class Engine:
             device: where generators and segmenters run.
         """
         worker, weights = Worker(), Weights(named, device)
-        return cls(worker, Orders(library, weights, worker), Live(weights, worker), Tables())
+        orders, live = Orders(library, weights, worker), Live(weights, worker)
+        return cls(worker, orders, live, Tables(), Rewriting(library, orders, live, worker))
 
     def close(self) -> bool:
         """End both threads, what they have finished kept; tell whether they have ended."""
         ended = self.worker.close()
+        self.rewriting.close()
         return self.tables.close() and ended

@@ -16,7 +16,7 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
-from dissect import Codes, Edit, Generator, Run, ablate
+from dissect import Codes, Edit, Generator, Run, WeightEdit, ablate
 from dissect.generators import Capture
 from dissect.generators.codes import check_seeds
 from dissect.pictures import to_bytes
@@ -79,13 +79,24 @@ class Studio:
         """
         active = tuple(edit for edit in edits if not edit.idle)
         names = [self.generator.layer(edit.layer).name for edit in active]
-        place = min(names, key=lambda name: self._order[name]) if names else None
-        place = place or self.generator.layer(layer or self.run.layers[0]).name
+        place = self._before(names, active) if names else self.generator.layer(layer or self.run.layers[0]).name
 
         def image(seed: int) -> Bytes:
             return self._images.get((seed, active), lambda: to_bytes(self._drawn(seed, place, active)))
 
         return np.stack([image(seed) for seed in check_seeds(seeds)])
+
+    def _before(self, names: Sequence[str], edits: Sequence[Edit]) -> str:
+        """Return the layer at which a pass with edits at layers ``names`` is best begun: the first of them.
+
+        An edit of weights changes what makes its layer, and so the last layer of an earlier stage is better.
+        """
+        first = min(names, key=lambda name: self._order[name])
+        if not any(isinstance(edit, WeightEdit) for name, edit in zip(names, edits, strict=True) if name == first):
+            return first
+        stage = self.generator.layer(first).stage
+        earlier = [layer.name for layer in self.generator.layers if layer.stage < stage and layer.kind != "style"]
+        return earlier[-1] if earlier else first
 
     def _drawn(self, seed: int, place: str, edits: tuple[Edit, ...]) -> NDArray[np.float32]:
         """Return float32 [3, R, R] of a seed; what comes before the layer ``place`` is not computed twice."""
@@ -194,6 +205,20 @@ class Live:
         before, after, maps = self.worker.ask(draw, channel, turn)
         change = np.abs(after.astype(np.int16) - before).mean((1, 2, 3)) / 255
         return Shown(chosen, before, after, above(maps, level, *before.shape[1:3]), change)
+
+    def edited(
+        self, run: Run, seeds: Sequence[int], edits: Sequence[Edit], channel: object = None, turn: float | None = None
+    ) -> tuple[Bytes, Bytes]:
+        """Return images uint8 [N, R, R, 3] of seeds as they are, and with edits. As :meth:`unit`."""
+        chosen = check_seeds(seeds)
+        if len(chosen) > MOST_SEEDS:
+            raise GanatomyError(f"expected at most {MOST_SEEDS} seeds at once, got {len(chosen)}")
+
+        def draw() -> tuple[Bytes, Bytes]:
+            studio = self.studio(run)
+            return studio.images(chosen), studio.images(chosen, studio.generator.check_edits(edits))
+
+        return self.worker.ask(draw, channel, turn)
 
     def studio(self, run: Run) -> Studio:
         """Return the studio of a run; on the worker's thread only."""

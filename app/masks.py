@@ -22,6 +22,8 @@ STRIP_QUALITY, THUMBNAIL_QUALITY = 86, 82
 DIM, FOG = 0.3, (26, 29, 38)  # outside: brightness that is left, and what is added so that black is not the same inside
 OUTLINE, OUTLINE_STRENGTH = (255, 247, 214), 0.9
 MUCH_BORDER = 0.12  # share of a picture; where more of it is border, the outline fades, or it would hide the picture
+# Of heat, from nothing to the most: dark to light through violet and orange, so that it reads without colours too.
+RAMP = np.array([(13, 14, 20), (87, 24, 120), (214, 66, 78), (250, 160, 60), (252, 253, 190)], float)
 FADES = 8  # steps of that
 NEIGHBOURHOOD = 9  # pixels over which a border is smoothed
 

@@ -96,7 +96,7 @@ class Orders:
     def checked(self, order: Order) -> Order:
         """Return the order with the file's name made whole; GanatomyError if it cannot be done as it stands."""
         self.weights.source_of(order.generator, self.folder)
-        self._segmenter(order.segmenter)
+        self.segmenter_source(order.segmenter)
         if not 1 <= order.samples <= MOST_SAMPLES:
             raise GanatomyError(f"expected 1 to {MOST_SAMPLES:,} samples, got {order.samples:,}")
         if not 0 <= order.first_seed <= MOST_SEED - order.samples:
@@ -129,7 +129,7 @@ class Orders:
         reports = [report for report in self.worker.reports() if not report.state.ended]
         return {report.details.out: report.id for report in reports if isinstance(report.details, Order)}
 
-    def _segmenter(self, typed: str) -> str:
+    def segmenter_source(self, typed: str) -> str:
         """Return what to load for a segmenter that was typed into a page."""
         parts = []
         for part in typed.strip().split("+"):
@@ -168,7 +168,7 @@ class Orders:
         generator = self.weights.open(self.weights.source_of(order.generator, self.folder))
         desk.pause()
         desk.say("opening the segmenter")
-        segmenter = segmodels.load(self._segmenter(order.segmenter), self.weights.device)
+        segmenter = segmodels.load(self.segmenter_source(order.segmenter), self.weights.device)
         desk.pause()
         seeds = range(order.first_seed, order.first_seed + order.samples)
         samples = Samples(generator, seeds=seeds, sampling=Sampling(truncation=order.truncation))

@@ -16,7 +16,7 @@ from segmodels import GanatomyError
 from .context import Context
 from .facts import percent
 from .live import MOST_SEEDS, Bytes, Shown
-from .masks import png, sheet, spotlight, strip
+from .masks import RAMP, png, sheet, spotlight, strip
 from .seeds import parse_seeds
 from .views import PNG, file, told
 from .worker import Superseded
@@ -26,8 +26,6 @@ LARGEST_TILE, OUTLINED_TILE = 256, 192  # pixels a side of an image at most; at 
 LARGEST_IN_FILE, GAP = 512, 6  # of a file that is saved: a tile's side at most, and the white between two rows
 QUALITY = 92
 GAIN = 4.0  # of differences: a quarter of full scale is the brightest
-# From no difference to the largest: dark to light through violet and orange, so that it reads without colours too.
-RAMP = np.array([(13, 14, 20), (87, 24, 120), (214, 66, 78), (250, 160, 60), (252, 253, 190)], float)
 LONGEST_NAME = 40  # of a visitor's panel
 
 

@@ -16,7 +16,7 @@ from typing import TYPE_CHECKING, Any, overload
 
 import numpy as np
 import safetensors
-from safetensors.numpy import save
+from safetensors.numpy import load, save
 
 from segmodels import GanatomyError
 from segmodels.files import one_line
@@ -30,6 +30,7 @@ if TYPE_CHECKING:
     from .generators.layers import Layer
 
 FORMAT, VERSION = "ganatomy.recipe", 2  # 1: without edits of weights
+LENGTH = 8  # bytes at the start of a safetensors file that say how long its header is
 TENSOR = re.compile(r"\d+\.(strength|mask|values|left|right)")  # a bundle is a recipe's file with more in it
 
 
@@ -126,16 +127,31 @@ class Recipe(Sequence[Edit]):
 
     def save(self, path: str | Path) -> Path:
         """Write the recipe to one file, whole or not at all, and return its path."""
-        header, tensors = self.contents()
-        data = save(tensors, {"recipe": json.dumps(header)})
         with replacing(Path(path)) as disk:
-            disk.write(data)
+            disk.write(self.data())
         return Path(path)
+
+    def data(self) -> bytes:
+        """Return the recipe's file."""
+        header, tensors = self.contents()
+        return save(tensors, {"recipe": json.dumps(header)})
 
     @classmethod
     def load(cls, path: str | Path) -> Recipe:
         """Read a recipe; GanatomyError if the file is none, is damaged, or comes from a newer version."""
         return cls.of(*_read(Path(path)), str(path))
+
+    @classmethod
+    def parse(cls, data: bytes, file: str) -> Recipe:
+        """Return the recipe of a file's bytes; GanatomyError, naming ``file``, as :meth:`load`."""
+        try:
+            tensors = load(data)
+            head = json.loads(data[LENGTH : LENGTH + int.from_bytes(data[:LENGTH], "little")])
+            header = json.loads((head.get("__metadata__") or {}).get("recipe", "null"))
+        except (ValueError, RecursionError, AttributeError, TypeError, safetensors.SafetensorError) as error:
+            raise GanatomyError(f"{file} is not a recipe, or is damaged: {one_line(error)}") from error
+        own = {key: array for key, array in tensors.items() if TENSOR.fullmatch(key)}
+        return cls.of(checked(header, file), own, file)
 
     @classmethod
     def of(cls, header: dict[str, Any], tensors: dict[str, np.ndarray], file: str) -> Recipe:

@@ -14,6 +14,7 @@ A layer is an associative memory, ``v = W k`` (survey, Eq. 9; Bau et al., ECCV 2
 ``goal``        a request at a layer: keys, targets
 ``basis``       the span within which W may change
 ``solve``       the closed form, and what all methods share
+``matches``     which places of other images a context means
 ``optimise``    goals behind a non-linearity
 ``evaluate``    what an edit does to images that its request has not seen (``trial``: making and counting them,
                 ``aims``: of which pixels, ``locality``: change elsewhere, ``controls``: random edits of its size)
@@ -25,6 +26,7 @@ from dissect.effects.stored import KINDS
 
 from .controls import CONTROLS
 from .evaluate import Evaluation, evaluate
+from .matches import Matches, matches
 from .memory import Memory
 from .moments import Moments, moments
 from .request import Region, Request
@@ -35,6 +37,6 @@ from .sweep import RewriteSweep, sweep
 KINDS.update({one.kind: one for one in (Evaluation, RewriteSweep)})  # so that they are kept beside a run like others
 
 __all__ = [
-    "CONTROLS", "Evaluation", "Memories", "Memory", "Moments", "Region", "Request", "RewriteSweep", "RewriteWarning",
-    "evaluate", "moments", "recall", "solve", "sweep",
+    "CONTROLS", "Evaluation", "Matches", "Memories", "Memory", "Moments", "Region", "Request", "RewriteSweep",
+    "RewriteWarning", "evaluate", "matches", "moments", "recall", "solve", "sweep",
 ]  # fmt: skip

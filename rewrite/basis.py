@@ -36,15 +36,7 @@ class Basis:
         A direction of ``channel`` keys is one for every tap, and each tap has values of its own.
         """
         patches, memory = goals[0].patches, goals[0].memory
-        if not any(counting.any() for goal in goals for counting in goal.counting):
-            raise GanatomyError("the context covers no pixel at this layer")
-
-        def of_phase(index: int) -> Float64:
-            some = [(goal.context[index], goal.counting[index]) for goal in goals]
-            found = [memory.directions(*one, rank, direction, index) for one in some if one[0].shape[1]]
-            return np.concatenate([np.zeros((0, memory.moments.sizes[index])), *found])
-
-        rows = [of_phase(index) for index in range(len(memory.moments.count))]
+        rows = spans(goals, rank, direction)
         if memory.kind == "channel":
             rows = [at_each_tap(rows[0], len(phase.taps)) for phase in patches.phases]
         return cls(patches, tuple(rows))
@@ -65,6 +57,24 @@ class Basis:
             for rows, phase in zip(self.rows, self.patches.phases, strict=True)
         ]
         return torch.cat(placed).numpy()
+
+
+def spans(goals: Sequence[Goal], rank: int, direction: str) -> list[Float64]:
+    """Return the directions of the contexts of requests, rows [r, n] for each phase (``channel``: one for all).
+
+    Raises:
+        GanatomyError: if the contexts cover no pixel at this layer, or all of their keys are zero.
+    """
+    memory = goals[0].memory
+    if not any(counting.any() for goal in goals for counting in goal.counting):
+        raise GanatomyError("the context covers no pixel at this layer")
+
+    def of_phase(index: int) -> Float64:
+        some = [(goal.context[index], goal.counting[index]) for goal in goals]
+        found = [memory.directions(*one, rank, direction, index) for one in some if one[0].shape[1]]
+        return np.concatenate([np.zeros((0, memory.moments.sizes[index])), *found])
+
+    return [of_phase(index) for index in range(len(memory.moments.count))]
 
 
 def at_each_tap(directions: Float64, taps: int) -> Float64:

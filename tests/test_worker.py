@@ -532,7 +532,7 @@ def test_names_of_files_inside_the_folder(orders):
     assert "mine.pkl" in orders.generators()
     assert not {"run.cache.npz", "run.h5"} & set(orders.generators())
     assert orders.weights.source_of(" mine.pkl ", orders.folder) == str((orders.folder / "mine.pkl").resolve())
-    assert orders._segmenter("masks:drawn+colors") == f"masks:{(orders.folder / 'drawn').resolve()}+colors"
+    assert orders.segmenter_source("masks:drawn+colors") == f"masks:{(orders.folder / 'drawn').resolve()}+colors"
     made = orders.checked(Order("planted:5", "colors"))
     assert made.out == "planted-5-colors.h5"
     (orders.folder / made.out).touch()

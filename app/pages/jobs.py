@@ -231,7 +231,7 @@ def _line(report: Report) -> list[Any]:
 def _acts(report: Report) -> list[Component]:
     if not report.state.ended:
         return [_button(report, CANCEL, "Cancel", report.cancelling)]
-    if report.state is JobState.DONE and report.result:
+    if report.state is JobState.DONE and report.result and isinstance(report.details, Order):
         return [html.A("Open", href=link("run", report.result), className="act")]
     return [_button(report, GO_ON, "Go on")] if can_go_on(report) else []
 
