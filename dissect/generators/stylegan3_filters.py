@@ -13,8 +13,8 @@ from torch.nn import functional as F
 
 DENSE = 128  # cells up to which an axis is one product of matrices
 BLOCK = 64  # outputs of each product where it is longer: wide enough for BLAS, and not much wider than a filter
-# Maps at the higher rate that are alive at once: of all of a 1,024 px network's layer they would take gigabytes. Sixteen
-# are the fewest that a depthwise convolution is good at; of seven at a time each took half as long again.
+# Maps at the higher rate that are alive at once: of all of a 1,024 px network's layer they would take gigabytes.
+# Sixteen are the fewest that a depthwise convolution is good at; of seven at a time each took half as long again.
 BYTES, FEWEST = 1 << 26, 16
 
 
