@@ -28,6 +28,8 @@
 ``weights``         finding the generator that a run was made of
 ``live``            images of any seeds with and without units (``rows``: as rows of pictures, by address)
 ``seeds``           seeds as people type them
+``painting``        images with edits under a brush, and what was painted as files (``paint_edits``: edits as JSON;
+                    ``painting_views``: what the page asks for)
 ``notes``           writing tags and notes beside a run
 ==================  ==================================================================
 """

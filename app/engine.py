@@ -8,6 +8,7 @@ from dataclasses import dataclass
 from .library import Library
 from .live import Live
 from .orders import Orders
+from .painting import Painting
 from .tables import Tables
 from .weights import Weights
 from .worker import Worker
@@ -19,12 +20,14 @@ class Engine:
 
     Attributes:
         worker: owns the device. orders: dissections. live: images on demand. tables: of runs without a cache.
+        painting: edits under a brush.
     """
 
     worker: Worker
     orders: Orders
     live: Live
     tables: Tables
+    painting: Painting
 
     @classmethod
     def begin(cls, library: Library, named: Iterable[str] = (), device: str = "cpu") -> Engine:
@@ -36,9 +39,11 @@ class Engine:
             device: where generators and segmenters run.
         """
         worker, weights = Worker(), Weights(named, device)
-        return cls(worker, Orders(library, weights, worker), Live(weights, worker), Tables())
+        live = Live(weights, worker)
+        return cls(worker, Orders(library, weights, worker), live, Tables(), Painting(live, worker))
 
     def close(self) -> bool:
         """End both threads, what they have finished kept; tell whether they have ended."""
         ended = self.worker.close()
+        self.painting.close()
         return self.tables.close() and ended

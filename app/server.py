@@ -20,7 +20,7 @@ from waitress.server import BaseWSGIServer
 
 from segmodels import GanatomyError
 
-from . import rows, views
+from . import painting_views, rows, views
 from .context import Address, Context, NotYet
 from .engine import Engine
 from .library import Library
@@ -68,6 +68,7 @@ def build(context: Context, guard: Guard) -> Dash:
     _shared_files(app)
     views.register(app.server, context)
     rows.register(app.server, context)
+    painting_views.register(app.server, context)
     protect(app.server, guard, app.csp_hashes())
     return app
 

@@ -17,8 +17,10 @@ from ..report import SMALL_HEIGHT, SMALL_TILES
 from ..views import picture
 
 Children = Any
-PAGES = (("run", "Run"), ("units", "Units"), ("concepts", "Concepts"), ("compare", "Compare"))  # those about one run
-ABOUT_ONE_RUN = frozenset({"run", "units", "unit", "concepts", "compare"})
+PAGES = (  # those about one run
+    ("run", "Run"), ("units", "Units"), ("concepts", "Concepts"), ("compare", "Compare"), ("paint", "Paint"),
+)  # fmt: skip
+ABOUT_ONE_RUN = frozenset({"run", "units", "unit", "concepts", "compare", "paint"})
 BELONGS_TO = {"unit": "units"}  # a page that has no place of its own in the bar
 
 
