@@ -104,6 +104,7 @@ class PaintPage {
 
   go(start) {
     this.work.now.start = start;
+    this.say("");
     this.controls();
     this.refresh();
     this.work.save();
@@ -159,8 +160,8 @@ class PaintPage {
   }
 
   told(what) {
-    if (what === "saved") this.root.dataset.saved = String(this.work.saved);
     if (what !== "changed") return;
+    this.say("");
     this.list();
     this.mask();
     this.refresh();
@@ -202,10 +203,9 @@ class PaintPage {
       this.part(row).src = image.src;
     }
     this.part("change").textContent = `mean change ${answer.change}`;
-    this.say("");
+    if (this.part("says").classList.contains("trouble")) this.say("");
     this.root.classList.remove("waiting");
     this.peek(this.peeking);
-    this.root.dataset.shown = String(Number(this.root.dataset.shown || 0) + 1);
   }
 
   peek(on) {

@@ -114,10 +114,12 @@ const paintLayout = {
     const strength = range(of("strength"), 0, 1, 0.05, () => {
       const before = page.changing;
       page.changing = null;
+      page.controls();
       page.work.change(() => {}, before || undefined);
     }, (value) => {  // while it is dragged: seen at once, one step of the history in the end
       page.changing ??= page.work.snapshot();
       page.work.edit(edit.id).strength = value;
+      if (edit.id === now.current) now.tool.strength = value;
       page.part(`${of("strength")}-says`).textContent = value.toFixed(2);
       page.refresh();
     });

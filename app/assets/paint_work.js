@@ -92,7 +92,7 @@ class PaintWork {
   fits() {
     const edit = this.edit(), made = edit && this.made(null);
     if (!made || edit.mask === null) return false;
-    const told = (one) => JSON.stringify([one.kind, one.layer, one.units, one.values]);
+    const told = (one) => JSON.stringify([one.kind, one.layer, one.units, one.values, one.strength]);
     return told(edit) === told(made);
   }
 
