@@ -31,6 +31,8 @@
 ``seeds``           seeds as people type them
 ``experiments``     what the commands share that prove things (``subjects``: a run, or a model and its pass)
 ``proof``           whether a cleaning helped, on seeds of their own (``cleaned``: its page)
+``painting``        images with edits under a brush, and what was painted as files (``paint_edits``: edits as JSON;
+                    ``painting_views``: what the page asks for)
 ``notes``           writing tags and notes beside a run
 ==================  ==================================================================
 """

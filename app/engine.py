@@ -8,6 +8,7 @@ from dataclasses import dataclass
 from .library import Library
 from .live import Live
 from .orders import Orders
+from .painting import Painting
 from .rewriting import Rewriting
 from .tables import Tables
 from .weights import Weights
@@ -21,6 +22,7 @@ class Engine:
     Attributes:
         worker: owns the device. orders: dissections. live: images on demand. tables: of runs without a cache.
         rewriting: edits of weights.
+        painting: edits under a brush.
     """
 
     worker: Worker
@@ -28,6 +30,7 @@ class Engine:
     live: Live
     tables: Tables
     rewriting: Rewriting
+    painting: Painting
 
     @classmethod
     def begin(cls, library: Library, named: Iterable[str] = (), device: str = "cpu") -> Engine:
@@ -40,10 +43,12 @@ class Engine:
         """
         worker, weights = Worker(), Weights(named, device)
         orders, live = Orders(library, weights, worker), Live(weights, worker)
-        return cls(worker, orders, live, Tables(), Rewriting(library, orders, live, worker))
+        rewriting = Rewriting(library, orders, live, worker)
+        return cls(worker, orders, live, Tables(), rewriting, Painting(live, worker))
 
     def close(self) -> bool:
         """End both threads, what they have finished kept; tell whether they have ended."""
         ended = self.worker.close()
         self.rewriting.close()
+        self.painting.close()
         return self.tables.close() and ended

@@ -63,7 +63,7 @@ class Studio:
     def __init__(self, run: Run, generator: Generator) -> None:
         self.run, self.generator = run, generator
         self._order = {layer.name: index for index, layer in enumerate(generator.layers)}
-        self._captures: Kept[tuple[str, int], Capture] = Kept(CAPTURES_BYTES, _bytes_of)
+        self._captures: Kept[tuple[str, int | str], Capture] = Kept(CAPTURES_BYTES, _bytes_of)
         self._images: Kept[tuple[int, tuple[Edit, ...]], Bytes] = Kept(IMAGES_BYTES, lambda image: image.nbytes)
 
     def images(self, seeds: Sequence[int], edits: Sequence[Edit] = (), layer: str | None = None) -> Bytes:
@@ -112,9 +112,14 @@ class Studio:
         captures = [self.capture(place.name, seed) for seed in check_seeds(seeds)]
         return np.stack([place.cropped(c.features[place.name])[0, unit].float().cpu().numpy() for c in captures])
 
-    def capture(self, layer: str, seed: int) -> Capture:
-        """Return what a pass of one seed holds at a layer."""
-        return self._captures.get((layer, seed), lambda: self.generator.capture(self.codes(seed), layer))
+    def capture(self, layer: str, seed: int | str, codes: Codes | None = None) -> Capture:
+        """Return what a pass of one seed holds at a layer; or of given codes, under a name that only they have."""
+
+        def make() -> Capture:
+            given = self.codes(check_seeds(seed)[0]) if codes is None else codes  # type: ignore[arg-type]
+            return self.generator.capture(given, layer)
+
+        return self._captures.get((layer, seed), make)
 
     def codes(self, seed: int) -> Codes:
         """Return the codes of one seed as the run draws them; of a run of explicit latents, those it keeps."""

@@ -20,7 +20,7 @@ from waitress.server import BaseWSGIServer
 
 from segmodels import GanatomyError
 
-from . import rewriting_views, rows, views
+from . import painting_views, rewriting_views, rows, views
 from .context import Address, Context, NotYet
 from .engine import Engine
 from .library import Library
@@ -69,6 +69,7 @@ def build(context: Context, guard: Guard) -> Dash:
     views.register(app.server, context)
     rows.register(app.server, context)
     rewriting_views.register(app.server, context)
+    painting_views.register(app.server, context)
     protect(app.server, guard, app.csp_hashes())
     return app
 

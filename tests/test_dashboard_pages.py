@@ -21,7 +21,7 @@ PAGES = [
     "/", "/run/planted", "/units/planted", "/units/planted?layer=layer1&labelled=yes&sort=d.asc&q=circle",
     "/unit/planted/layer1/3", "/unit/planted/layer3/63?level=4", "/concepts/planted", "/concepts/planted/circle",
     "/concepts/planted/square", "/compare/planted", "/compare/planted?layer=layer1&with=planted&layer2=layer3&by=r",
-    "/jobs", "/nowhere",
+    "/paint/planted", "/paint/planted?concept=cyan&seed=3", "/jobs", "/nowhere",
     "/unit/planted/layer1/64", "/unit/planted/layer1/x", "/unit/planted", "/run/absent", "/concepts/planted/nothing",
 ]  # fmt: skip
 

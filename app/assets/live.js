@@ -46,6 +46,7 @@ const live = {
     }
     live.names(answer);
     const file = live.element("png");
+    if (!file) return undefined;  // the visitor has gone on to another page
     file.href = `${where.address}.png?${new URLSearchParams({ seeds, without, level })}`;
     file.hidden = false;
     return live.say("");

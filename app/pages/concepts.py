@@ -102,6 +102,7 @@ def _one(opened: OpenRun, index: int) -> Component:
     concept, colour = opened.run.concepts[index], opened.colours[opened.run.concepts[index].category]
     area = shares(opened, index)
     there = area > 0
+    paint = link("paint", opened.slug, concept=concept.name)
     head = html.Section(
         [
             html.Nav(
@@ -111,6 +112,10 @@ def _one(opened: OpenRun, index: int) -> Component:
             ),
             html.H1(badge(concept.name, colour)),
             html.P(_says(opened, index, area), className="lead"),
+            html.P(
+                html.A("Paint with this concept", href=paint, className="act", id="concept-paint"),
+                hidden=not opened.run.judged[index],
+            ),
         ],
         className="hero",
     )  # fmt: skip

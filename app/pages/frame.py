@@ -18,9 +18,10 @@ from ..views import picture
 
 Children = Any
 PAGES = (  # those about one run
-    ("run", "Run"), ("units", "Units"), ("concepts", "Concepts"), ("compare", "Compare"), ("rewrite", "Rewrite"),
+    ("run", "Run"), ("units", "Units"), ("concepts", "Concepts"), ("compare", "Compare"), ("paint", "Paint"),
+    ("rewrite", "Rewrite"),
 )  # fmt: skip
-ABOUT_ONE_RUN = frozenset({"run", "units", "unit", "concepts", "compare", "rewrite"})
+ABOUT_ONE_RUN = frozenset({"run", "units", "unit", "concepts", "compare", "paint", "rewrite"})
 BELONGS_TO = {"unit": "units"}  # a page that has no place of its own in the bar
 
 

@@ -94,11 +94,13 @@ def _head(opened: OpenRun, profile: Profile) -> Component:
         href = link("unit", opened.slug, profile.layer, other) if there else None
         text = f"‹ {other}" if key == "ArrowLeft" else f"{other} ›"
         steps.append(html.A(text, href=href, className="step", hidden=not there, **data(key=key, sign=sign, href=href)))
+    paint = link("paint", opened.slug, layer=profile.layer, units=str(unit))
     return html.Section(
         [
             html.Div([html.Nav(crumbs, className="crumbs"), html.Nav(steps, className="steps")], className="heading"),
             html.H1([f"Unit {unit}", label]),
             html.P(_verdict(profile), className="lead"),
+            html.P(html.A("Paint with this unit", href=paint, className="act", id="unit-paint")),
         ],
         className="hero unit-head",
     )
