@@ -13,7 +13,7 @@ from segmodels.errors import unknown_name
 from segmodels.files import one_line
 
 from ..disk import replacing
-from . import dcgan, mobilestylegan, pggan, stylegan2
+from . import dcgan, mobilestylegan, pggan, stylegan, stylegan2
 from .base import Generator
 from .family import Family
 
@@ -108,7 +108,7 @@ ENTRIES = (
 )
 
 # What is tried on a checkpoint, in this order. A new family adds a line.
-FAMILIES: tuple[Family, ...] = (stylegan2.FAMILY, mobilestylegan.FAMILY, pggan.FAMILY, dcgan.FAMILY)
+FAMILIES: tuple[Family, ...] = (stylegan2.FAMILY, stylegan.FAMILY, mobilestylegan.FAMILY, pggan.FAMILY, dcgan.FAMILY)
 
 
 def entries() -> list[Entry]:
