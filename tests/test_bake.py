@@ -61,6 +61,8 @@ MODELS = {
         {k: v.half() * 0.5 for k, v in random_tensors().items()}, f / "net.safetensors"
     ),
     "mobilestylegan": lambda f: DATA / "mobilestylegan_tiny.safetensors",
+    "stylegan interfacegan": lambda f: DATA / "sg1_interfacegan.safetensors",
+    "stylegan rosinality": lambda f: DATA / "sg1_rosinality_16px.safetensors",
 }
 NOISY = {name for name in MODELS if name.startswith("stylegan2") and "noise" not in name}
 

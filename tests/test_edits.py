@@ -144,7 +144,7 @@ def test_edits_are_values():
 FILES = [
     "dcgan_main.safetensors", "pggan_gandissect.safetensors", "pggan_genforce.safetensors",
     "pggan_ganzoo.safetensors", "sg2ada_uncond.safetensors", "sg2_rosinality.safetensors", "nvlabs_sg2ada.pkl",
-    "mobilestylegan_tiny.safetensors",
+    "mobilestylegan_tiny.safetensors", "sg1_interfacegan.safetensors", "sg1_rosinality_16px.safetensors",
 ]  # fmt: skip
 OTHERS = {
     "planted": lambda: dissect.load("planted:5,units=32"),

@@ -24,6 +24,8 @@ FILES = [
     "sg2_rosinality.safetensors",
     "nvlabs_sg2ada.pkl",
     "mobilestylegan_tiny.safetensors",
+    "sg1_interfacegan.safetensors",
+    "sg1_rosinality_16px.safetensors",
 ]
 
 

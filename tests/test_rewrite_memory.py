@@ -87,6 +87,7 @@ KEYED = {
     "pggan": ("rewrite_pggan.safetensors", "layer4"),
     "stylegan2 up": ("sg2ada_uncond.safetensors", "synthesis.b8.conv0"),
     "mobilestylegan": ("mobilestylegan_tiny.safetensors", "synthesis.layers.0.conv1"),
+    "stylegan up": ("sg1_interfacegan.safetensors", "synthesis.layer4"),
 }
 
 

@@ -12,6 +12,7 @@
 ``stylebased``          what all style-based generators share: W, truncation, noise
 ``dcgan``               the DCGAN family
 ``pggan``               the PGGAN family (``_network``, ``_layouts``, ``_sized``)
+``stylegan``            the StyleGAN family, the first (``_network``, ``_layouts``)
 ``stylegan2``           the StyleGAN2 family (``_network``, ``_layouts``)
 ``mobilestylegan``      the MobileStyleGAN family (``_network``, ``_layouts``, ``_graph``)
 ``planted``             generators with known truth (``planted_world`` draws, ``planted_weights`` makes it a

@@ -26,9 +26,6 @@ from .pggan import fraction, level, truth, whole
 from .pggan_network import doubled
 from .stylebased import StyleGenerator, as_mean, noise_maps, positive
 from .stylegan_layouts import (
-    GENFORCE,
-    GENFORCE_FUSED,
-    GENFORCE_UNFUSED,
     LAYOUTS,
     LR_MULTIPLIER,
     MAX_BLOCKS,
@@ -38,11 +35,15 @@ from .stylegan_layouts import (
     StyleLayout,
     blocks_of,
     kernel_name,
-)  # fmt: skip
+)
 from .stylegan_network import Config, Network, StyledLayer
 
 FAMILY_NAME = "stylegan"
-GENFORCE_LAYOUTS = (GENFORCE, GENFORCE_FUSED, GENFORCE_UNFUSED)
+# What NVIDIA's files may record about their network, and the only value for which the arithmetic here is right.
+RECORDS = {
+    "use_wscale": True, "use_noise": True, "use_pixel_norm": False, "use_instance_norm": True, "use_styles": True,
+    "const_input_layer": True, "normalize_latents": True, "nonlinearity": "lrelu", "mapping_nonlinearity": "lrelu",
+}  # fmt: skip
 
 
 class StyleGAN(StyleGenerator):
@@ -200,7 +201,12 @@ def configure(opening: Opening) -> Config:
     if "w_avg" not in opening.given:
         known = ("stored", "tensors") if config.mean_w else ("estimated from z", "assumed")
         opening.facts.append(Fact("mean_w", *known))
-    config = replace(config, lr_multiplier=LR_MULTIPLIER if port else opening.setting("lr_multiplier"))
+    config = replace(
+        config,
+        lr_multiplier=LR_MULTIPLIER
+        if port
+        else opening.setting("lr_multiplier", opening.arguments.get("mapping_lrmul")),
+    )
     return _at_step(opening, config) if port else _at_level(opening, config)
 
 
@@ -244,6 +250,9 @@ def make(opening: Opening) -> StyleGAN:
         wrong = [name for name in names if name in opening.given]
         if wrong and not belongs:
             raise GanatomyError(f"option {wrong[0]} is not for the layout {opening.layout.name}")
+    for name, wanted in RECORDS.items():
+        if opening.arguments.get(name, wanted) != wanted:
+            raise GanatomyError(f"the file records {name}={opening.arguments[name]!r:.60}, expected {wanted!r}")
     _settle_fused(opening)
     if "w_avg" in opening.given:
         opening.tensors["mapping.w_avg"] = opening.setting("w_avg")
@@ -272,17 +281,19 @@ def _told(psi: Tensor) -> str:
 
 
 def _settle_fused(opening: Opening) -> None:
-    """Say whether upsampling kernels are stored as transposed convs: their keys show it, or for genforce the option."""
+    """Say whether upsampling kernels are stored as transposed convs: their keys show it, or the option."""
     layout = opening.layout
     if not isinstance(layout, StyleLayout):
         return
-    if layout not in GENFORCE_LAYOUTS:
+    code = layout.name.partition("-")[0]
+    if not layout.implied:
         if "fused_scale" in opening.given:
-            raise GanatomyError(f"option fused_scale is for the layout genforce; the keys of {layout.name} show it")
+            raise GanatomyError(f"option fused_scale is not for {layout.name}, whose keys show it")
         opening.read_off(fused_scale=layout.name.partition("-")[2] or "auto")
         return
     chosen = opening.setting("fused_scale")
-    wanted = next(known for known in GENFORCE_LAYOUTS if known.implied["fused_scale"] == chosen)
+    same = [known for known in LAYOUTS if isinstance(known, StyleLayout) and known.name.partition("-")[0] == code]
+    wanted = next(known for known in same if known.implied["fused_scale"] == chosen)
     for block in range(1, MAX_BLOCKS):
         name = kernel_name(2 * block)
         if name in opening.tensors and layout.fused(block) != wanted.fused(block):
@@ -357,7 +368,7 @@ OPTIONS = (
         "auto (from 128 pixels on), true or false; where genforce's kernels are of transposed convs",
     ),
     Option("lod", level, 0.0, "a number from 0 (full size); level of detail, for files that hold every head"),
-    Option("step", step_of, None, "a whole number; which block draws (0: 4 pixels; the last one), in rosinality's port"),
+    Option("step", step_of, None, "a whole number; which block draws (0: 4 pixels; else the last), in rosinality's"),
     Option("alpha", fraction, 1.0, "0 to 1; the last block's share of the image, in rosinality's port"),
     Option("noise", as_maps, None, "a .npz file with noise_4 [1, 1, 4, 4], noise_8 …; rosinality's files hold none"),
 )  # fmt: skip

@@ -1,11 +1,11 @@
 """How StyleGAN is stored: genforce's names (ours are close to them), InterFaceGAN's, and those of rosinality's port.
 
-Key names and axis orders are facts of the public repositories genforce/genforce, genforce/interfacegan and
-rosinality/style-based-gan-pytorch.
+Key names and axis orders are facts of the public repositories genforce/genforce, genforce/interfacegan,
+rosinality/style-based-gan-pytorch and NVlabs/stylegan (its pickles: ``tensorflow``).
 
 **Fused convs.** An upsampling conv may be stored as the kernel of a transposed conv, which is turned by 180 degrees.
 The public code does so from 128 pixels on (``auto``), everywhere or nowhere. InterFaceGAN's and rosinality's files show
-it by their keys. genforce's do not: without the option ``fused_scale`` they are read as ``auto``.
+it by their keys. genforce's and NVIDIA's do not: without the option ``fused_scale`` they are read as ``auto``.
 
 **Truncation.** InterFaceGAN's files hold the factor of each w. Our codes say themselves how they are truncated, so it
 is kept (in genforce's files as an entry ``truncation_psi`` beside the network) and told, not applied.
@@ -13,6 +13,8 @@ is kept (in genforce's files as an entry ``truncation_psi`` beside the network) 
 
 from __future__ import annotations
 
+import math
+import re
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, field
 
@@ -195,6 +197,89 @@ def _interfacegan(suffix: str) -> StyleLayout:
 
 INTERFACEGAN, INTERFACEGAN_FUSED, INTERFACEGAN_UNFUSED = (_interfacegan(suffix) for suffix in FUSIONS)
 
+# -- TensorFlow ------------------------------------------------------------------------------------------------
+
+_DENSE = permuted(1, 0)
+_HEAD = re.compile(r"(synthesis/ToRGB)_lod(\d{1,2})/(weight|bias)")
+_SIDED = re.compile(r"(synthesis/ToRGB)_(\d{1,4})x\2/(weight|bias)")
+
+
+class TensorFlowLayout(StyleLayout):
+    """NVIDIA's variables: heads are counted from the largest; the table calls them by the side of what they draw."""
+
+    def read(self, tensors: Tensors, beside: Mapping[str, object]) -> dict[str, Tensor]:
+        """Return canonical tensors."""
+        sides = [
+            4 * 2**b for b in range(MAX_BLOCKS) if not b or f"synthesis/{4 * 2**b}x{4 * 2**b}/Conv1/bias" in tensors
+        ]
+
+        def renamed(key: str) -> str:
+            found = _HEAD.fullmatch(key)
+            side = max(sides) >> int(found[2]) if found else 0
+            return f"{found[1]}_{side}x{side}/{found[3]}" if found and side >= 4 else key
+
+        return super().read({renamed(key): tensor for key, tensor in tensors.items()}, beside)
+
+    def write(self, canonical: Tensors) -> tuple[dict[str, Tensor], dict[str, Tensor]]:
+        """Return tensors by NVIDIA's names."""
+        inside, outside = super().write(canonical)
+        full = 4 * 2 ** (blocks_of(canonical) - 1)
+
+        def renamed(key: str) -> str:
+            found = _SIDED.fullmatch(key)
+            return f"{found[1]}_lod{int(math.log2(full // int(found[2])))}/{found[3]}" if found else key
+
+        return {renamed(key): tensor for key, tensor in inside.items()}, outside
+
+
+def _scope(i: int) -> str:
+    """Return the scope of a layer, such as ``synthesis/8x8/Conv0_up``."""
+    side = 4 * 2 ** (i // 2)
+    return f"synthesis/{side}x{side}/" + (("Const", "Conv")[i] if side == 4 else ("Conv0_up", "Conv1")[i % 2])
+
+
+def _tensorflow_places(fused: Fused) -> Iterator[Place]:
+    yield Place("synthesis.layer0.const", "synthesis/4x4/Const/const", *led_by(1))
+    yield Place("mapping.w_avg", "dlatent_avg")
+    yield Place("mapping.label_weight", "mapping/LabelConcat/weight")
+    yield Place("lod", "synthesis/lod")
+    yield Place(PSI, "truncation_psi")
+    for i in range(MAX_MAPPING):
+        yield Place(f"mapping.dense{i}.weight", f"mapping/Dense{i}/weight", *_DENSE)
+        yield Place(f"mapping.dense{i}.bias", f"mapping/Dense{i}/bias")
+    for b in range(MAX_BLOCKS):
+        side = 4 * 2**b
+        yield Place(f"synthesis.output{b}.weight", f"synthesis/ToRGB_{side}x{side}/weight", *_HWIO)
+        yield Place(f"synthesis.output{b}.bias", f"synthesis/ToRGB_{side}x{side}/bias")
+    for i in LAYERS:
+        layer, scope = f"synthesis.layer{i}", _scope(i)
+        if i:
+            turn = chain(_HWIO, FLIPPED) if i % 2 == 0 and fused(i // 2) else _HWIO
+            yield Place(kernel_name(i), f"{scope}/weight", *turn)
+        yield Place(f"{layer}.bias", f"{scope}/bias")
+        yield Place(f"{layer}.noise_weight", f"{scope}/Noise/weight")
+        yield Place(f"{layer}.noise_const", f"synthesis/noise{i}", *led_by(2))
+        yield Place(f"{layer}.style.weight", f"{scope}/StyleMod/weight", *_DENSE)
+        yield Place(f"{layer}.style.bias", f"{scope}/StyleMod/bias")
+
+
+def _tensorflow(suffix: str) -> TensorFlowLayout:
+    value, fused = FUSIONS[suffix]
+    return TensorFlowLayout(
+        f"tensorflow{suffix}",
+        lambda t: suffix == "" and "synthesis/4x4/Const/const" in t and "synthesis/4x4/Const/StyleMod/weight" in t,
+        tuple(_tensorflow_places(fused)),
+        lambda t: {} if "lod" in t else {"synthesis/lod": torch.zeros(())},
+        outside={PSI: "truncation_psi"},
+        modules={_scope(i): f"synthesis.layer{i}" for i in LAYERS},
+        cannot=_original,
+        implied={"fused_scale": value},
+        fused=fused,
+    )
+
+
+TENSORFLOW, TENSORFLOW_FUSED, TENSORFLOW_UNFUSED = (_tensorflow(suffix) for suffix in FUSIONS)
+
 # -- rosinality's port -----------------------------------------------------------------------------------------
 
 _NOISE_AXES = chain(led_by(1), followed_by(2))
@@ -253,5 +338,6 @@ ROSINALITY = Layout(
 )
 
 LAYOUTS: tuple[Layout, ...] = (
-    GENFORCE, GENFORCE_FUSED, GENFORCE_UNFUSED, INTERFACEGAN, INTERFACEGAN_FUSED, INTERFACEGAN_UNFUSED, ROSINALITY,
+    GENFORCE, GENFORCE_FUSED, GENFORCE_UNFUSED, INTERFACEGAN, INTERFACEGAN_FUSED, INTERFACEGAN_UNFUSED,
+    TENSORFLOW, TENSORFLOW_FUSED, TENSORFLOW_UNFUSED, ROSINALITY,
 )  # fmt: skip
