@@ -68,6 +68,8 @@ MODELS = {
     "biggan-deep": lambda f: DATA / "biggan_deep_hf.safetensors",
     "stylegan3 t": lambda f: stored(stylegan3_reference.random_tensors(), f / "net.safetensors"),
     "stylegan3 r": lambda f: zipped({"G_ema": stylegan3_reference.random_tensors(radial=True)}, f / "net.pth"),
+    "stylegan interfacegan": lambda f: DATA / "sg1_interfacegan.safetensors",
+    "stylegan rosinality": lambda f: DATA / "sg1_rosinality_16px.safetensors",
 }
 NOISY = {name for name in MODELS if name.startswith("stylegan2") and "noise" not in name}
 

@@ -146,6 +146,7 @@ FILES = [
     "dcgan_main.safetensors", "pggan_gandissect.safetensors", "pggan_genforce.safetensors",
     "pggan_ganzoo.safetensors", "sg2ada_uncond.safetensors", "sg2_rosinality.safetensors", "nvlabs_sg2ada.pkl",
     "mobilestylegan_tiny.safetensors", "biggan.safetensors", "sagan.safetensors", "biggan_deep_hf.safetensors",
+    "sg1_interfacegan.safetensors", "sg1_rosinality_16px.safetensors",
 ]  # fmt: skip
 OTHERS = {
     "planted": lambda: dissect.load("planted:5,units=32"),

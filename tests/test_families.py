@@ -29,6 +29,8 @@ FILES = [
     "biggan_deep_hf.safetensors",
     "sg3t.safetensors",
     "sg3r.safetensors",
+    "sg1_interfacegan.safetensors",
+    "sg1_rosinality_16px.safetensors",
 ]
 
 

@@ -87,6 +87,7 @@ KEYED = {
     "pggan": ("rewrite_pggan.safetensors", "layer4"),
     "stylegan2 up": ("sg2ada_uncond.safetensors", "synthesis.b8.conv0"),
     "mobilestylegan": ("mobilestylegan_tiny.safetensors", "synthesis.layers.0.conv1"),
+    "stylegan up": ("sg1_interfacegan.safetensors", "synthesis.layer4"),
 }
 
 
@@ -106,8 +107,9 @@ def test_moments_are_sums_over_all_keys(name, kind):
         wanted = [patches.keys(x, phase).double().transpose(0, 1).flatten(1).numpy() for phase in patches.phases]
     assert found.count.tolist() == [keys.shape[1] for keys in wanted]
     for index, keys in enumerate(wanted):
-        np.testing.assert_allclose(found.total[index], keys.sum(1), rtol=1e-5, atol=1e-4)
-        np.testing.assert_allclose(found.second[index], keys @ keys.T, rtol=1e-5, atol=1e-4)
+        for sums, exact in ((found.total[index], keys.sum(1)), (found.second[index], keys @ keys.T)):
+            # Features round with the batch, and where large terms cancel that is more than 1e-5 of what is left.
+            np.testing.assert_allclose(sums, exact, rtol=1e-5, atol=max(1e-4, 1e-6 * np.abs(exact).max()))
     first, second = (
         moments(generator, convolution, seeds, kind=kind, cells=None) for seeds in (range(6, 8), range(3, 6))
     )

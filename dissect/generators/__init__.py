@@ -12,6 +12,7 @@
 ``stylebased``          what all style-based generators share: W, truncation, noise
 ``dcgan``               the DCGAN family (``_layouts``)
 ``pggan``               the PGGAN family (``_network``, ``_layouts``, ``_sized``)
+``stylegan``            the StyleGAN family, the first (``_network``, ``_layouts``)
 ``stylegan2``           the StyleGAN2 family (``_network``, ``_layouts``)
 ``stylegan3``           the StyleGAN3 family (``_network``, ``_filters``, ``_layouts``)
 ``mobilestylegan``      the MobileStyleGAN family (``_network``, ``_layouts``, ``_graph``)

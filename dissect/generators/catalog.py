@@ -13,7 +13,7 @@ from segmodels.errors import unknown_name
 from segmodels.files import one_line
 
 from ..disk import replacing
-from . import biggan, biggan_deep, dcgan, keras, mobilestylegan, pggan, stylegan2, stylegan3
+from . import biggan, biggan_deep, dcgan, keras, mobilestylegan, pggan, stylegan, stylegan2, stylegan3
 from .base import Generator
 from .family import Family
 
@@ -110,6 +110,7 @@ ENTRIES = (
 # What is tried on a checkpoint, in this order. A new family adds a line.
 FAMILIES: tuple[Family, ...] = (
     stylegan2.FAMILY,
+    stylegan.FAMILY,
     stylegan3.FAMILY,
     mobilestylegan.FAMILY,
     pggan.FAMILY,

@@ -63,8 +63,7 @@ def convert(
         (known for known in (origin.layout, target, *family.layouts) if known.name == told.get("layout")), None
     )
     inside, beside, note = converted(origin.layout, target, network, told, teller, _given(generator))
-    chosen = _chosen(generator, family)
-    if chosen:
+    if chosen := _chosen(generator, family, target):
         note["options"] = chosen
     if kind == "safetensors":
         metadata = {"format": "pt"} | ({NOTE: as_text(note)} if note else {})
@@ -165,11 +164,9 @@ def _given(generator: Generator) -> dict[str, Tensor]:
     }
 
 
-def _chosen(generator: Generator, family: Family) -> dict[str, object]:
+def _chosen(generator: Generator, family: Family, target: Layout) -> dict[str, object]:
     """Return the options without which the converted file would make other images."""
     default = {option.name: option.default for option in family.options}
-    return {
-        fact.name: fact.value
-        for fact in generator.facts
-        if fact.source in ("file", "option") and default.get(fact.name) not in (None, fact.value)
-    }
+    known = {fact.name: fact.value for fact in generator.facts if fact.source in ("file", "option")}
+    known |= target.implied
+    return {name: value for name, value in known.items() if default.get(name) not in (None, value)}

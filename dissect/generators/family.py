@@ -146,6 +146,9 @@ class Opening:
         return network
 
 
+DISCRIMINATORS = ("D", "d", "netD", "D_ema", "discriminator", "discriminator_smooth", "netD_state_dict")
+
+
 def unknown_weights(generator: Any, module: str) -> str:
     """Say that nothing is known of a layer's weights."""
     return "it is not known which weights make its units"
@@ -249,7 +252,9 @@ def open_checkpoint(
         except GanatomyError as error:
             raise GanatomyError(f"{called}: {error}") from error
         generator.origin = opening.origin if checkpoint.sha256 else None
-        generator.facts = tuple(opening.facts)
+        critics = [Fact("discriminator", f"in the file ({known.where})", "file") for known in checkpoint.networks
+                   if known.where in DISCRIMINATORS]  # fmt: skip
+        generator.facts = (*opening.facts, *critics[:1])
         return generator
     keys: Sequence[str] = next((list(network.tensors) for network in checkpoint.networks), [])
     known = ", ".join(f"{family.title} ({', '.join(layout.name for layout in family.layouts)})" for family in families)

@@ -64,6 +64,7 @@ class Layout:
         outside: canonical name -> entry beside the network (``mapping.w_avg`` -> ``latent_avg``), tried after its key.
         modules: what the public code calls a module -> our layer; people may use either name.
         cannot: configuration -> why a network cannot be stored like this, or None.
+        implied: options with which a file in this layout has to be read, where no tensor shows that it is in this one.
     """
 
     name: str
@@ -76,6 +77,7 @@ class Layout:
     outside: Mapping[str, str] = field(default_factory=dict)
     modules: Mapping[str, str] = field(default_factory=dict)
     cannot: Callable[[Mapping[str, object]], str | None] = lambda _: None
+    implied: Mapping[str, object] = field(default_factory=dict)
 
     @cached_property
     def by_key(self) -> dict[str, Place]:
