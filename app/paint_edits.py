@@ -13,7 +13,9 @@ import hashlib
 import io
 import math
 import tempfile
+import zipfile
 from collections.abc import Mapping
+from contextlib import suppress
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
@@ -31,7 +33,7 @@ from segmodels import GanatomyError
 MASK_SIDE = 256  # pixels of a mask's side at most: layers are rarely larger, and what is sent stays small
 LARGEST_MASK = 1024  # of one that a recipe brings
 MOST_EDITS = 64
-MOST_LATENTS = 64  # of a file of codes
+MOST_LATENTS, LARGEST_LATENTS = 64, 64 << 20  # codes of a file; bytes that it may unpack to
 PNG_ADDRESS = "data:image/png;base64,"
 BYTES = 255  # the largest value of a mask's pixel
 
@@ -202,6 +204,9 @@ def latents_of(data: bytes) -> Floats:
     Raises:
         GanatomyError: if there is none. Nothing in the file is executed.
     """
+    with suppress(zipfile.BadZipFile), zipfile.ZipFile(io.BytesIO(data)) as archive:
+        if sum(member.file_size for member in archive.infolist()) > LARGEST_LATENTS:
+            raise GanatomyError(f"expected at most {LARGEST_LATENTS >> 20} MB of numbers; this file unpacks to more")
     with tempfile.TemporaryDirectory() as folder:
         path = Path(folder) / "latents"
         path.write_bytes(data)

@@ -75,7 +75,8 @@ def _pictures(server: Flask, context: Context) -> None:
         channel = ("paint", who) if who and isinstance(turn, (int, float)) else None
         layer = str(given.get("layer") or opened.run.layers[0])
         before, after = act.drawn(opened, start_of(given), edits_of(given.get("edits")), layer, channel, turn)
-        return answer(shown(before, after, [row for row in ROWS if row in given.get("rows", ROWS)]))
+        rows = given.get("rows")
+        return answer(shown(before, after, [row for row in ROWS if not isinstance(rows, list) or row in rows]))
 
     @server.post("/painting/<slug>/picture")
     @answers

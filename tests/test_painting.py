@@ -123,8 +123,9 @@ def test_latents_are_read_from_files_of_numbers(tmp_path):
 def test_nothing_is_unpickled_and_what_is_no_latent_is_told(tmp_path):
     np.save(tmp_path / "objects.npy", np.array([{}], object), allow_pickle=True)
     np.save(tmp_path / "many.npy", np.zeros((65, 7)))
-    for data, words in [((tmp_path / "objects.npy").read_bytes(), "this file: expected"), (b"no file", "this file"),
-                        ((tmp_path / "many.npy").read_bytes(), "1 to 64 codes")]:  # fmt: skip
+    np.savez_compressed(tmp_path / "bomb.npz", w=np.zeros((64, 1 << 18), np.float64))
+    refused = [("objects.npy", "this file: expected"), ("bomb.npz", "unpacks to more"), ("many.npy", "1 to 64 codes")]
+    for data, words in [*(((tmp_path / name).read_bytes(), words) for name, words in refused), (b"none", "this file")]:
         with pytest.raises(GanatomyError, match=words) as told:
             latents_of(data)
         assert str(tmp_path) not in str(told.value)

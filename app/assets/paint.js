@@ -22,7 +22,7 @@ class PaintPage {
     this.controls();
     this.told("changed");
     if (tool.brush) this.work.warm();
-    else await this.takeBrush(Boolean(tool.units));
+    else this.takeBrush(Boolean(tool.units));
   }
 
   part(name) { return this.root.querySelector(`[data-part="${name}"]`); }
@@ -160,6 +160,7 @@ class PaintPage {
   }
 
   told(what) {
+    if (what === "unkept") this.say("This browser keeps nothing: save the recipe before you leave.", true);
     if (what !== "changed") return;
     this.say("");
     this.list();
@@ -184,10 +185,16 @@ class PaintPage {
 
   async refresh() {
     this.root.classList.add("waiting");
-    await this.attempt(async () => {
+    try {
       const answer = await this.work.shown();
       if (answer) await this.put(answer, this.work.turn);
-    });
+      if (answer && this.refused) this.say("");
+      if (answer) this.refused = false;
+    } catch (error) {
+      this.refused = true;
+      this.root.classList.remove("waiting");
+      this.say(error.message, true);
+    }
   }
 
   async put(answer, turn) {
@@ -203,7 +210,6 @@ class PaintPage {
       this.part(row).src = image.src;
     }
     this.part("change").textContent = `mean change ${answer.change}`;
-    if (this.part("says").classList.contains("trouble")) this.say("");
     this.root.classList.remove("waiting");
     this.peek(this.peeking);
   }

@@ -66,7 +66,7 @@ const paintLayout = {
       input.addEventListener("change", () => tool(name)(input.value.trim()));
       return input;
     };
-    const concepts = [["", "by units"], ...facts.concepts.map(({ name, units }) => [name, units ? `${name} (${units} units)` : name])];
+    const concepts = [["", "by units"], ...facts.concepts.map(({ name, units }) => [name, units ? `${name} (${units} unit${units === 1 ? "" : "s"})` : name])];
     return [
       make("div", { className: "segments", role: "group", "aria-label": "what the brush does" }, kinds),
       make("div", { className: "line-of" }, [

@@ -8,7 +8,8 @@ const PAINT_HISTORY = 100;  // steps that can be undone
 const PAINT_ANSWERS = 40;  // images that are kept, so that undo needs no drawing
 
 class PaintWork {
-  // facts: what the page says of the run; told: called with "changed" when edits are others, with "saved" once kept.
+  // facts: what the page says of the run; told: called with "changed" when edits are others, with "unkept" if they
+  // could not be kept.
   constructor(facts, told) {
     Object.assign(this, { facts, told, saves: 0, saved: 0, turn: 0, asking: null, answers: new Map() });
     this.who = Math.random().toString(36).slice(2) + Math.random().toString(36).slice(2);
@@ -23,7 +24,7 @@ class PaintWork {
   }
 
   async load() {
-    const kept = await paintStore.work(this.facts.id), empty = PaintWork.empty(this.facts);
+    const kept = await paintStore.work(this.facts.id).catch(() => null), empty = PaintWork.empty(this.facts);
     this.now = kept ? { ...empty, ...kept, tool: { ...empty.tool, ...kept.tool } } : empty;
   }
 
@@ -33,9 +34,13 @@ class PaintWork {
     const steps = [...now.past, ...now.future, now];
     const used = new Set(steps.flatMap((step) => step.edits.map((edit) => edit.mask)));
     now.masks = Object.fromEntries(Object.entries(now.masks).filter(([id]) => used.has(id)));
-    await paintStore.keep(this.facts.id, now);
+    try {
+      await paintStore.keep(this.facts.id, now);
+    } catch {
+      return this.told("unkept");  // a private window, or no room
+    }
     this.saved = Math.max(this.saved, turn);
-    this.told("saved");
+    return undefined;
   }
 
   snapshot() {
