@@ -111,7 +111,7 @@ def solve(
         )  # fmt: skip
     Recipe(edit, generator).save(out_file)
     row = row_of(edit)
-    show([row], columns_of(row), as_json, as_csv, f"{out_file}: a change of rank {row['rank']} of {edit.weight}")
+    show([row], columns_of(row), as_json, as_csv, f"{out_file}: a change of {edit.weight}, which makes {edit.layer}")
     if pictures is not None:
         _draw(generator, wanted[0], [("without", active)] if active else [], (*active, edit), pictures)
 
@@ -172,7 +172,7 @@ def row_of(edit: WeightEdit) -> dict[str, Any]:
     p = edit.provenance
     losses = p.get("losses") or {}
     return {
-        "layer": edit.layer, "method": p["method"], "kind": p["kind"], "rank": edit.rank,
+        "layer": edit.layer, "method": p["method"], "kind": p["kind"], "rank": p["rank"], "products": edit.rank,
         "attained": p["attained"]["values"], "attained_in_layer": p["attained"]["seen"],
         "relative_norm": p["relative_norm"], "disturbance": p["disturbance"], "condition": p["condition"],
         "loss_before": losses.get("first"), "loss": losses.get("last"),
