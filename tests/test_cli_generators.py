@@ -41,7 +41,7 @@ def test_show_says_what_is_known_and_what_is_guessed(capsys):
     facts = {fact["name"]: (fact["value"], fact["known_from"]) for fact in shown["facts"]}
     assert facts["conv_clamp"] == (1.5, "recorded in the file")
     assert facts["lr_multiplier"][1].startswith("assumed")
-    assert {"name", "channels", "height", "width", "kind", "stage", "default"} == set(shown["layers"][0])
+    assert {"name", "channels", "height", "width", "kind", "margin", "stage", "default"} == set(shown["layers"][0])
     status, out, _ = call(capsys, "generators", "show", DATA / "sg2ada_cond.safetensors", "--option", "conv_clamp=1.5")
     assert status == 0
     assert "given as an option" in out
