@@ -120,7 +120,7 @@ def _descend(problem: Problem, z: Tensor, along: Tensor, base: Tensor, rounding:
         with torch.enable_grad():
             loss = problem.loss(base + z @ along, rounding)
             loss.backward()
-        return loss
+        return loss.detach()
 
     descent.step(closure)
     with torch.no_grad():
@@ -167,7 +167,7 @@ def linear(
         with torch.enable_grad():
             loss = problem.loss(z)
             loss.backward()
-        losses.append(float(loss))
+        losses.append(float(loss.detach()))
         if losses[-1] < lowest * (1 - ENOUGH / 10):
             when = step
         if losses[-1] < lowest:
