@@ -45,7 +45,8 @@ class WeightEdit:
 
     def __post_init__(self) -> None:
         for name in ("left", "right"):
-            array = np.array(getattr(self, name), np.float32)
+            with np.errstate(over="ignore"):  # infinite values are refused below
+                array = np.array(getattr(self, name), np.float32)
             if not np.isfinite(array).all():
                 raise GanatomyError(f"the change of {self.weight} holds NaN or infinite values")
             array.flags.writeable = False
@@ -104,12 +105,18 @@ class WeightEdit:
 
 
 def changed(tensor: Tensor, edits: list[WeightEdit]) -> Tensor:
-    """Return a copy of a weight with edits of it added up, on its device; summed in float64, rounded once."""
+    """Return a copy of a weight with edits of it added up, on its device; summed in float64, rounded once.
+
+    Raises:
+        GanatomyError: if a number gets too large.
+    """
     total = np.zeros(tuple(tensor.shape))
     for edit in edits:
         total += edit.delta()
-    exact = tensor.detach().cpu().double() + torch.from_numpy(total)
-    return exact.to(tensor.dtype).to(tensor.device)
+    made = (tensor.detach().cpu().double() + torch.from_numpy(total)).to(tensor.dtype)
+    if not torch.isfinite(made).all():
+        raise GanatomyError(f"edits of {edits[0].weight} make weights that are infinite; lower their strength")
+    return made.to(tensor.device)
 
 
 def changed_weights(tensors: Mapping[str, Tensor], edits: list[WeightEdit]) -> dict[str, Tensor]:

@@ -4,12 +4,14 @@ from __future__ import annotations
 
 import contextlib
 import functools
+import threading
 from pathlib import Path
 
 import numpy as np
 import pytest
 import torch
 from networks import Tangled, chain
+from torch import nn
 from torch.nn import functional as F
 from torch.overrides import TorchFunctionMode
 
@@ -108,6 +110,15 @@ def test_resume_is_the_whole_pass_from_the_edits_layer_back(family):
         else:
             with pytest.raises(GanatomyError, match="acts at"):
                 generator.resume(captured, layer.name, edits=edit)
+
+
+def test_a_stage_that_runs_again_takes_other_images_features_without_the_edits_of_this_one():
+    generator = generator_of("opaque")
+    codes = generator.sample([3, 4])
+    edits = [dissect.replace("conv1", [0], seed=9), some_edit(generator, convolution_of(generator, "conv1"))]
+    whole = generator(codes, edits)
+    captured = generator.capture(codes, "split:0", edits)
+    assert torch.equal(generator.resume(captured, "split:0", edits=edits), whole)
 
 
 class Calls(TorchFunctionMode):
@@ -235,6 +246,46 @@ def test_replicas_do_not_see_each_others_edits():
     assert torch.equal(two(codes, edit), one(codes, edit))
 
 
+def test_the_weight_is_the_networks_own_while_a_pass_has_another():
+    generator = generator_of("dcgan_main.safetensors")
+    own = convolution_of(generator, "main.3").tensor
+    started, done, found = threading.Event(), threading.Event(), []
+
+    def run():
+        with generator._passing(), generator.changed([some_edit(generator, convolution)]):
+            started.set()
+            done.wait(0.2)
+
+    def ask():
+        found.append(convolution_of(generator, "main.3").tensor)
+        done.set()
+
+    convolution = convolutions(generator)[1]
+    threads = [threading.Thread(target=run), threading.Thread(target=ask)]
+    threads[0].start()
+    started.wait()
+    threads[1].start()
+    for thread in threads:
+        thread.join()
+    assert convolution.weight == "3.weight"
+    assert found[0] is own
+
+
+def test_of_a_weight_that_two_modules_share_one_is_changed():
+    with torch.random.fork_rng(devices=[]):
+        torch.manual_seed(0)
+        parts = [nn.Conv2d(6, 6, 3, padding=1, bias=False) for _ in range(2)]
+        module = nn.Sequential(nn.ConvTranspose2d(6, 6, 8), *parts, nn.Conv2d(6, 3, 1)).eval()
+    parts[1].weight = parts[0].weight
+    generator = dissect.load(module, z_dim=6)
+    codes = generator.sample([3])
+    edit = some_edit(generator, convolution_of(generator, "2"))
+    edited = generator(codes, edit)
+    with torch.no_grad():
+        parts[1].weight = nn.Parameter((parts[0].weight.double() + torch.from_numpy(edit.delta())).float())
+        assert torch.equal(edited, module(codes.z[:, :, None, None]))
+
+
 @pytest.mark.parametrize(
     ("family", "layer", "message"),
     [
@@ -279,7 +330,9 @@ def test_which_convolution_makes_a_layer(family, layer, weight, first):
     [
         ({"left": np.ones((8, 1))}, "expected factors"),
         ({"left": np.full((8, 2), np.nan)}, "NaN"),
+        ({"left": np.full((8, 2), 1e300)}, "NaN or infinite"),
         ({"strength": np.inf}, "finite strength"),
+        ({"strength": 1e300}, "make weights that are infinite"),
         ({"weight": "nothing.weight"}, "is made by the weight '3.weight'"),
         ({"layer": "main.9", "weight": "3.weight"}, "is made by the weight '9.weight'"),
         ({"layer": "main.5"}, r"is made by the weight '3.weight' \(of layer 'main.3'\)"),

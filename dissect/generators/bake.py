@@ -54,7 +54,8 @@ def bake(generator: Generator, edits: Sequence[Edit] | Edit) -> dict[str, Tensor
     """
     names = {module: name for name, module in generator.module.named_modules()}
     family = next((known for known in catalog.FAMILIES if known.name == generator.family), None)
-    before = generator.module.state_dict()
+    with generator.lock:  # a pass beside this one may have exchanged weights
+        before = generator.module.state_dict()
     chosen = generator.check_edits(edits)
     # What is zero stays so, whatever is added to other weights; so edits of weights come first.
     rewritten = changed_weights(before, [edit for edit in chosen if isinstance(edit, WeightEdit)])
@@ -143,7 +144,8 @@ def check_baked(
     Raises:
         GanatomyError: if a weight is another one, or the images are not those of the edits.
     """
-    expected = {name: value.cpu() for name, value in generator.module.state_dict().items()} | dict(weights)
+    with generator.lock:
+        expected = {name: value.cpu() for name, value in generator.module.state_dict().items()} | dict(weights)
     found = {name: value.cpu() for name, value in written.module.state_dict().items()}
     wrong = sorted(
         name for name in expected.keys() | found.keys()

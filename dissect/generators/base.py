@@ -164,7 +164,8 @@ class Generator(Sampler):
         known: dict[tuple[WeightEdit, ...], dict[str, Tensor]] = vars(self).setdefault("_changed", {})
         weights = known.pop(chosen, None) if chosen else {}
         if weights is None:
-            weights = changed_weights(dict(self.module.named_parameters()), list(chosen))
+            every = dict(self.module.named_parameters(remove_duplicate=False))  # a weight may be that of two modules
+            weights = changed_weights(every, list(chosen))
         if chosen:
             known[chosen] = weights
             for old in list(known)[:-CHANGED]:
@@ -242,16 +243,17 @@ class Generator(Sampler):
         changes = changes_of(self, [e for e in active if order[e.layer] >= order[layer]], codes, self.recipe)
         weights = [e for e in capture.edits if order[e.layer] <= order[layer]]
         weights += [e for e in active if order[e.layer] > order[layer]]
+        # What bypasses the layer must see the capture's earlier edits too, where the whole stage runs again. Other
+        # images, which these may take features from, are made here: below, the weights are exchanged already.
+        again = [e for e in capture.edits if self.layer(e.layer).stage == start and order[e.layer] < order[layer]]
+        earlier = {} if self.ends_stage(place) else changes_of(self, again, codes, self.recipe)
         with self._passing(gradient), self.changed((*self.recipe, *weights)):
             if self.ends_stage(place):
                 for change in changes.pop(layer, []):
                     current = change(current)
                 state = replace(state, x=current)
             else:
-                # The whole stage runs again. What bypasses the layer must see the capture's earlier edits too.
-                again = [e for e in capture.edits if self.layer(e.layer).stage == start]
-                earlier = [e for e in again if order[e.layer] < order[layer]]
-                changes |= changes_of(self, earlier, codes, self.recipe)
+                changes |= earlier
                 changes[layer] = [lambda _: current.clone(), *changes.get(layer, [])]
             with instrument(self._sites, (), changes, first=ours):
                 for stage in self.stages[start:]:

@@ -110,7 +110,8 @@ def convolution_of(generator: Generator, layer: str) -> Convolution:
     if reading.weight not in module._parameters:
         raise GanatomyError(f"layer {first!r}: its weight is computed from others (a parametrization), not stored")
     weight = f"{names[module]}.{reading.weight}".lstrip(".")
-    tensor = module._parameters[reading.weight]
+    with generator.lock:  # a pass beside this one may have exchanged it
+        tensor = module._parameters[reading.weight]
     assert tensor is not None
     return Convolution(first, place.name, module, weight, reading, tensor)
 

@@ -98,7 +98,8 @@ def export(
 def _write(generator: Generator, origin: Origin, weights: Mapping[str, Tensor], out: Path) -> None:
     """Write a copy of the generator's file with other weights in it."""
     stored, network = reread(origin)
-    before = {name: value.cpu() for name, value in generator.module.state_dict().items()}
+    with generator.lock:  # a pass beside this one may have exchanged weights
+        before = {name: value.cpu() for name, value in generator.module.state_dict().items()}
     wrong = [name for name, value in weights.items() if before.get(name, value[None]).shape != value.shape]
     if wrong:
         raise GanatomyError(f"{generator.name} has no weight of that name and shape: {shown(wrong)}")
