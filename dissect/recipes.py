@@ -144,7 +144,7 @@ class Recipe(Sequence[Edit]):
             edits = [_edit(entry, index, tensors) for index, entry in enumerate(header["edits"])]
             recipe = cls(edits)
             maker = None if header["generator"] is None else Maker(**header["generator"])
-        except (KeyError, TypeError, ValueError, AttributeError) as error:
+        except (KeyError, TypeError, ValueError, AttributeError, OverflowError) as error:
             raise GanatomyError(f"{file} is a damaged recipe: {type(error).__name__} {one_line(error)}") from error
         object.__setattr__(recipe, "maker", maker)
         return recipe

@@ -137,6 +137,7 @@ def damaged(path, header=None, tensors=None):
         (lambda p: damaged(p, lambda h: h.update(version=99)), "recipe version 99, this ganatomy reads 2"),
         (lambda p: damaged(p, lambda h: h.update(edits=7)), "a damaged recipe"),
         (lambda p: damaged(p, lambda h: h["edits"][0].pop("layer")), "a damaged recipe"),
+        (lambda p: damaged(p, lambda h: h["edits"][0].update(units=[float("inf")])), "a damaged recipe"),
         (lambda p: damaged(p, lambda h: h["edits"][0].update(units=[2, 1])), "ascending order"),
         (lambda p: damaged(p, lambda h: h.update(generator={"name": "x"})), "a damaged recipe"),
         (lambda p: damaged(p, None, lambda t: t.update({"3.values": np.zeros(5, np.float32)})), "a value for each"),
