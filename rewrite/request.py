@@ -31,6 +31,7 @@ FORMAT, VERSION = "ganatomy.request", 1
 GOALS = ("crop", "mean", "erase")
 PNG = "data:image/png;base64,"
 MOST_BYTES = 64 << 20  # of a request's file
+MOST_PIXELS = 1 << 14  # a side
 Floats = NDArray[np.float32]
 
 
@@ -50,7 +51,10 @@ class Region:
 
     def __post_init__(self) -> None:
         object.__setattr__(self, "seed", check_seeds(self.seed)[0])
-        object.__setattr__(self, "mask", as_mask(self.mask))
+        given, checked = self.mask, as_mask(self.mask)
+        frozen = isinstance(given, np.ndarray) and given.dtype == np.float32 and given.flags.owndata
+        if given is None or not frozen or given.flags.writeable:  # else another region's: an entry's seeds share it
+            object.__setattr__(self, "mask", checked)
         if self.mask is not None and not self.mask.any():
             raise GanatomyError(f"the mask of seed {self.seed} is empty; mark at least one pixel")
 
@@ -181,7 +185,9 @@ class Request:
         if unknown := sorted(set(told) - known):
             raise GanatomyError(f"unknown entries {shown(unknown)}; known: {', '.join(sorted(known))}")
         try:
-            resolution = int(told["resolution"])
+            resolution = _whole(told["resolution"], "the resolution")
+            if not 1 <= resolution <= MOST_PIXELS:
+                raise GanatomyError(f"expected a resolution of 1 to {MOST_PIXELS} pixels, got {resolution}")
             sampling = Sampling(**dict(told.get("sampling") or {}))
             copied = _regions([told["copy"]], resolution) if told.get("copy") else [None]
             if len(copied) != 1:
@@ -197,6 +203,12 @@ class Request:
             raise GanatomyError(f"the request cannot be read: {one_line(error)}") from error
 
 
+def _whole(value: Any, what: str) -> int:
+    if not isinstance(value, int) or isinstance(value, bool):
+        raise GanatomyError(f"expected {what} as a whole number, got {shown([value])}")
+    return value
+
+
 def _regions(entries: Any, resolution: int) -> list[Region]:
     if not isinstance(entries, Sequence) or isinstance(entries, str):
         raise GanatomyError(f"expected a list of regions, got {type(entries).__name__}")
@@ -206,31 +218,40 @@ def _regions(entries: Any, resolution: int) -> list[Region]:
             raise GanatomyError(f"expected a region as a JSON object, got {type(entry).__name__}")
         if unknown := sorted(set(entry) - {"seed", "seeds", "mask", "box", "concept"}):
             raise GanatomyError(f"unknown entries of a region: {shown(unknown)}")
+        for one, other in (("seed", "seeds"), ("box", "mask")):
+            if one in entry and other in entry:
+                raise GanatomyError(f"a region has both {one!r} and {other!r}; give one of them")
         concept = entry.get("concept")
-        seeds = list(entry["seeds"]) if "seeds" in entry else [entry["seed"]]
-        for seed in seeds:
-            region = Region(seed)
-            if "box" in entry:
-                region = Region.box(seed, resolution, *(int(edge) for edge in entry["box"]))
-            elif "mask" in entry:
-                region = Region(seed, _mask(entry["mask"]))
-            found.append(Region(region.seed, region.mask, None if concept is None else str(concept)))
+        seeds = check_seeds(list(entry["seeds"])) if "seeds" in entry else check_seeds([entry["seed"]])
+        whole = Region(seeds[0])
+        if "box" in entry:
+            whole = Region.box(seeds[0], resolution, *(_whole(edge, "the edge of a box") for edge in entry["box"]))
+        elif "mask" in entry:
+            whole = Region(seeds[0], _mask(entry["mask"], resolution))
+        named = None if concept is None else str(concept)
+        found += [Region(seed, whole.mask, named) for seed in seeds]
     return found
 
 
 def _png(mask: ArrayLike) -> str:
     """Return a mask as a PNG in a data address."""
     buffer = io.BytesIO()
-    Image.fromarray(np.round(np.asarray(mask) * 255).astype(np.uint8)).save(buffer, "PNG")
+    given = np.asarray(mask)
+    grades = np.where(given > 0, np.maximum(np.round(given * 255), 1), 0)  # what is faint is still part of it
+    Image.fromarray(grades.astype(np.uint8)).save(buffer, "PNG")
     return PNG + base64.b64encode(buffer.getvalue()).decode()
 
 
-def _mask(text: Any) -> Floats:
+def _mask(text: Any, resolution: int) -> Floats:
     """Return the mask of a PNG in a data address: its alpha channel if it has one, else its brightness."""
     if not isinstance(text, str) or not text.startswith(PNG):
         raise GanatomyError(f"expected a mask as {PNG}…")
     try:
         with Image.open(io.BytesIO(base64.b64decode(text[len(PNG) :], validate=True)), formats=["PNG"]) as image:
+            if image.size != (resolution, resolution):  # told before it is unpacked, which may take gigabytes
+                raise GanatomyError(
+                    f"a mask has {image.height} x {image.width} pixels, the request is for {resolution} x {resolution}"
+                )
             layer = image.getchannel("A") if "A" in image.getbands() else image.convert("L")
             return (np.asarray(layer) / 255).astype(np.float32)
     except (OSError, ValueError, binascii.Error, Image.DecompressionBombError) as error:

@@ -78,6 +78,16 @@ def told(**changes):
         (told(paste=[{"seed": 2, "mask": "http://x"}]), "expected a mask as data:image/png"),
         (told(paste=[{"seed": 2, "mask": "data:image/png;base64,AAAA"}]), "a mask is no PNG"),
         (told(paste=[{"seed": 2, "mask": "data:image/png;base64,?"}]), "a mask is no PNG"),
+        (told(resolution=float("inf")), "the resolution as a whole number"),
+        (told(resolution=8.5), "the resolution as a whole number"),
+        (told(resolution=10**7), "a resolution of 1 to"),
+        (told(resolution=0, copy={"seed": 1}, paste=[{"seed": 2}]), "a resolution of 1 to"),
+        (told(paste=[{"seed": 2, "box": [0, 0, float("inf"), 8]}]), "the edge of a box as a whole number"),
+        (told(paste=[{"seed": 2, "box": [0.9, 0, 2.9, 8]}]), "the edge of a box as a whole number"),
+        (told(paste=[{"seed": [1, 2]}]), r"got \[1, 2\]"),
+        (told(context=[{"seeds": []}]), "at least one seed"),
+        (told(paste=[{"seeds": [1], "seed": 2}]), "both 'seed' and 'seeds'"),
+        (told(paste=[{"seed": 1, "box": [0, 0, 1, 1], "mask": "x"}]), "both 'box' and 'mask'"),
         (told(goal="best"), "crop, mean, erase"),
         (told(goal="erase"), "erase copies nothing"),
         ({k: v for k, v in told().items() if k != "copy"}, "needs a region to copy from"),
@@ -106,6 +116,23 @@ def test_files_that_are_no_requests(tmp_path):
         path.write_bytes(content)
         with pytest.raises(GanatomyError, match="is no request"):
             Request.load(path)
+
+
+def test_the_seeds_of_an_entry_share_a_mask():
+    request = Request.of(told(context=[{"seeds": list(range(1000)), "box": [0, 0, 2, 3]}]))
+    assert len({id(region.mask) for region in request.context}) == 1
+    mine = np.full((8, 8), 2, np.float32)
+    mine.flags.writeable = False
+    with pytest.raises(GanatomyError, match=r"values in \[0, 1\]"):
+        Region(1, mine)
+
+
+def test_what_is_faint_in_a_mask_is_still_there_after_saving():
+    faint = np.zeros((8, 8), np.float32)
+    faint[2:4, 2:4], faint[7, 7] = 1, 1e-4
+    again = Request.of(Request(8, (Region(4, faint),), Region(3, faint * 1e-3)).described())
+    assert np.array_equal(again.paste[0].mask > 0, faint > 0)
+    assert np.array_equal(again.copy.mask > 0, faint > 0)
 
 
 def test_masks():
