@@ -37,7 +37,7 @@ def memory_path(path: Path) -> Path:
 
 def key_of(facts: dict[str, Any], seeds: Sequence[int], ridge: float) -> str:
     """Return under what name a memory is kept: 16 hex digits over what determines it."""
-    told = json.dumps([facts, sorted(seeds), ridge], sort_keys=True)
+    told = json.dumps([facts, sorted(map(int, seeds)), float(ridge)], sort_keys=True)
     return hashlib.sha256(told.encode()).hexdigest()[:DIGITS]
 
 
@@ -79,6 +79,8 @@ class Memories:
             return None
         header = self.header(key)
         try:
+            if key_of(header["facts"], header["seeds"], header["ridge"]) != key:
+                raise ValueError("what it says it is of")
             count = self._read(key, "count")
             sizes = [int(size) for size in header["sizes"]]
             total = tuple(self._read(key, f"total/{i}") for i in range(len(sizes)))
@@ -86,10 +88,14 @@ class Memories:
                 tuple(unpacked(self._read(key, f"{name}/{i}"), n) for i, n in enumerate(sizes))
                 for name in ("second", "factor")
             )
+            if not sizes or count.shape != (len(sizes),) or count.min() < 1 or len(header["conditions"]) != len(sizes):
+                raise ValueError("a number of keys and a condition for each phase")
+            if [len(some) for some in total] != sizes:
+                raise ValueError("sums of the size of its keys")
             symmetric = tuple(lower + np.tril(lower, -1).T for lower in second)
             found = Moments(header["facts"], tuple(header["seeds"]), count, total, symmetric)
             return Memory(found, float(header["ridge"]), factors, tuple(header["conditions"]))
-        except (KeyError, TypeError, ValueError) as error:
+        except (KeyError, TypeError, ValueError, OverflowError) as error:
             raise GanatomyError(f"{self.path} is damaged: {key} lacks {error}; move it away") from error
 
     def add(self, memories: Sequence[Memory]) -> None:
@@ -180,7 +186,9 @@ def packed(lower: Float64) -> Float64:
 
 
 def unpacked(values: Float64, size: int) -> Float64:
-    """Return the matrix [n, n] of a lower triangle; zeros above."""
+    """Return the matrix [n, n] of a lower triangle; zeros above. ValueError for another number of values."""
+    if values.shape != (size * (size + 1) // 2,):
+        raise ValueError(f"a triangle of {size} rows")
     lower = np.zeros((size, size))
     lower[np.tril_indices(size)] = values
     return lower

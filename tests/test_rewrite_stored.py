@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+import json
+import shutil
 from pathlib import Path
 
+import h5py
 import numpy as np
 import pytest
 
@@ -22,6 +25,14 @@ DATA = Path(__file__).parent / "data"
 @pytest.fixture(scope="module")
 def generator():
     return dissect.load(DATA / "dcgan_main.safetensors")
+
+
+@pytest.fixture(scope="module")
+def kept(generator, tmp_path_factory):
+    """A file with one memory."""
+    path = tmp_path_factory.mktemp("kept") / "m.memory.h5"
+    recall(generator, [convolution_of(generator, "main.6")], range(4), path=path)
+    return path
 
 
 def same(one, other):
@@ -71,6 +82,39 @@ def test_other_seeds_ridges_and_edits_are_other_memories(generator, tmp_path):
     assert len(Memories(path, generator.fingerprint).keys) == 5
     edited, plain = (recall(generator, [convolution], range(4), path=path, edits=e)[0] for e in (early, ()))
     assert not np.array_equal(edited.factors[0], plain.factors[0])
+
+
+def test_numbers_of_any_kind_are_the_same_memory(generator, tmp_path, monkeypatch):
+    path = tmp_path / "m.memory.h5"
+    convolution = convolution_of(generator, "main.6")
+    (made,) = recall(generator, [convolution], np.arange(4), ridge=1, path=path)
+    monkeypatch.setattr("rewrite.stored._made", lambda *a: pytest.fail("made again"))
+    same(recall(generator, [convolution], range(4), ridge=1.0, path=path)[0], made)
+    same(recall(generator, [convolution], [3, 2, 1, 0], ridge=np.float64(1), path=path)[0], made)
+
+
+TAMPERED = {
+    "sizes": [[10**6] * 4, [-1] * 4, [], [3] * 4, [float("inf")] * 4], "facts": [[], {"kind": "channel"}],
+    "seeds": [[0, 1], "x"], "ridge": ["x", 1.0], "conditions": [[]], "count": [np.zeros(4, np.int64)],
+    "total/0": [np.zeros(3)], "factor/0": [np.zeros((2, 2))],
+}  # fmt: skip
+
+
+@pytest.mark.parametrize(("name", "value"), [(name, value) for name, values in TAMPERED.items() for value in values])
+def test_a_memory_that_is_not_what_it_is_called_is_refused(generator, kept, name, value, tmp_path):
+    path = shutil.copy(kept, tmp_path / "m.memory.h5")
+    with h5py.File(path, "r+") as file:
+        (group,) = file["memories"].values()
+        if isinstance(value, np.ndarray):
+            del group[name]
+            group[name] = value
+        else:
+            header = json.loads(bytes(group["header"][...])) | {name: value}
+            del group["header"]
+            group["header"] = np.frombuffer(json.dumps(header).encode(), np.uint8)
+    with pytest.raises(GanatomyError, match="is damaged: .*; move it away") as raised:
+        recall(generator, [convolution_of(generator, "main.6")], range(4), path=path)
+    assert "\n" not in str(raised.value)
 
 
 def test_files_that_do_not_fit_are_refused_and_left(generator, tmp_path):
