@@ -237,10 +237,11 @@ def masks_of(
                 images[region.seed] = segmenter(generator(codes, edits), [region.seed])[0]
             mask = mask * _where(segmenter, images[region.seed], region, side)
         found.append(mask)
-    for region, mask in zip(request.regions, found, strict=True):
-        if not mask.any() and (region not in request.context):
+    first = len(request.regions) - len(request.context)  # by place: the same region may also be pasted into
+    for region, mask in zip(request.regions[:first], found[:first], strict=True):
+        if not mask.any():
             raise GanatomyError(f"seed {region.seed} shows no {region.concept!r} where the request looks for it")
-    chosen = [mask for region, mask in zip(request.regions, found, strict=True) if region in request.context]
+    chosen = found[first:]
     if chosen and not any(mask.any() for mask in chosen):
         named = sorted({str(region.concept) for region in request.context if region.concept is not None})
         raise GanatomyError(f"the context matches nothing: none of its images shows {', '.join(named)} there")

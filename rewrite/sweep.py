@@ -142,11 +142,12 @@ def recommended(effect: Float64, outside: Float64, ranks: Sequence[int], most: f
     """Return the candidate that :attr:`RewriteSweep.rule` recommends, or None.
 
     Args:
-        effect, outside: of each candidate, [V]; an ``outside`` of NaN is of images that are all source, and no harm.
+        effect, outside: of each candidate, [V]; an ``outside`` of NaN is of images that are all source, and no harm; an
+            effect of NaN, where nothing tells one, is not recommended.
         ranks: of each. most: change outside that is allowed.
     """
     harm = np.nan_to_num(outside, nan=0.0)
-    allowed = np.flatnonzero(harm <= most)
+    allowed = np.flatnonzero((harm <= most) & ~np.isnan(effect))
     if not len(allowed) or effect[allowed].max() < LEAST:
         return None
     near = [int(v) for v in allowed if effect[v] >= WITHIN * effect[allowed].max()]

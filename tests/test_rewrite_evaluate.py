@@ -340,6 +340,8 @@ def test_what_cannot_be_solved_is_listed_with_its_reason(generator, segmenter, r
         ([0.0, 0.0, 0.009], [0.00, 0.01, 0.01], [1, 1, 1], None),  # no effect to speak of
         ([1.0, 1.0, 1.0], [0.20, 0.30, 0.40], [1, 1, 1], None),
         ([1.0, 0.2, 0.2], [np.nan, 0.0, 0.0], [1, 1, 1], 0),  # all of every image is the source
+        ([np.nan, 0.8, 1.0], [0.0, 0.0, 0.0], [1, 1, 1], 2),  # at the first layer nothing was on the way
+        ([np.nan, np.nan], [0.0, 0.0], [1, 1], None),
     ],
 )
 def test_the_rule(effect, outside, ranks, chosen):

@@ -283,7 +283,7 @@ def original(problem, basis, steps):
             error = (goal.part.features(weight, gradient=True)[0] - target.maps).abs()
             loss = (error * target.weight).sum() / problem.total
             loss.backward()
-        losses.append(float(loss))
+        losses.append(float(loss.detach()))
         adam.step()
         if step % 10 == 0 or step == steps - 1:
             with torch.no_grad():
@@ -451,6 +451,10 @@ def test_contexts_that_match_nothing():
     nowhere = Request(64, (Region(with_none[0], concept=name),), Region(18), goal="mean")
     with pytest.raises(GanatomyError, match=f"seed {with_none[0]} shows no '{name}'"):
         rewrite.solve(generator, nowhere, "layer1", seeds=range(8), segmenter=segmenter)
+    again = Region(with_none[0], concept=name)  # the same object in both places
+    both = Request(64, (again,), Region(18), (again, Region(min(there), concept=name)) if there else (again,))
+    with pytest.raises(GanatomyError, match=f"seed {with_none[0]} shows no '{name}'"):
+        rewrite.solve(generator, both, "layer1", seeds=range(8), segmenter=segmenter)
     unknown = Request(64, (Region(19),), Region(18), (Region(20, concept="hat"),), "mean")
     with pytest.raises(GanatomyError, match="unknown concept 'hat'"):
         rewrite.solve(generator, unknown, "layer1", seeds=range(8), segmenter=segmenter)
