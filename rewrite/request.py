@@ -52,9 +52,8 @@ class Region:
     def __post_init__(self) -> None:
         object.__setattr__(self, "seed", check_seeds(self.seed)[0])
         given, checked = self.mask, as_mask(self.mask)
-        shared = isinstance(given, np.ndarray) and given.flags.owndata and not given.flags.writeable
-        # What is frozen already is another region's: all seeds of an entry share one mask.
-        if not (shared and given is not None and given.dtype == np.float32):
+        frozen = isinstance(given, np.ndarray) and given.dtype == np.float32 and given.flags.owndata
+        if given is None or not frozen or given.flags.writeable:  # else another region's: an entry's seeds share it
             object.__setattr__(self, "mask", checked)
         if self.mask is not None and not self.mask.any():
             raise GanatomyError(f"the mask of seed {self.seed} is empty; mark at least one pixel")
