@@ -18,6 +18,7 @@ from dissect import GanatomyError
 
 from .moments import Float64, Moments
 
+COLUMNS = 768  # of a factor, in one product: 0.09 s for 512 x 4,608 numbers where the whole took 0.15
 RIDGE = 1e-4  # of the mean variance of a channel: keys of ReLUs have channels that are nearly always zero
 ILL = 1e12  # a condition number above which solves keep less than four digits
 
@@ -83,7 +84,10 @@ class Memory:
 
     def energy(self, matrix: Float64, phase: int) -> float:
         """Return E |M k|^2 of a matrix [m, n] over the keys of a phase, the ridge included."""
-        return float(np.square(matrix @ self.factors[phase]).sum())
+        factor, found = self.factors[phase], 0.0
+        for left in range(0, len(factor), COLUMNS):  # above the diagonal there is nothing: half the work
+            found += float(np.square(matrix[:, left:] @ factor[left:, left : left + COLUMNS]).sum())
+        return found
 
     def directions(self, keys: Float64, weights: Float64, rank: int, how: str, phase: int) -> Float64:
         """Return the directions along which weights change for some keys, rows [rank, n] of norm 1.

@@ -182,7 +182,11 @@ def _made(
 
 def packed(lower: Float64) -> Float64:
     """Return the lower triangle of a matrix [n, n], row by row."""
-    return lower[np.tril_indices(len(lower))]
+    size = len(lower)
+    values = np.empty(size * (size + 1) // 2, lower.dtype)
+    for row, part in enumerate(_rows(values, size)):
+        part[:] = lower[row, : row + 1]
+    return values
 
 
 def unpacked(values: Float64, size: int) -> Float64:
@@ -190,8 +194,17 @@ def unpacked(values: Float64, size: int) -> Float64:
     if values.shape != (size * (size + 1) // 2,):
         raise ValueError(f"a triangle of {size} rows")
     lower = np.zeros((size, size))
-    lower[np.tril_indices(size)] = values
+    for row, part in enumerate(_rows(values, size)):
+        lower[row, : row + 1] = part
     return lower
+
+
+def _rows(values: Float64, size: int) -> Iterator[Float64]:
+    """Yield the part of each row: indices of 10 million numbers took ten times as long."""
+    start = 0
+    for row in range(size):
+        yield values[start : start + row + 1]
+        start += row + 1
 
 
 def _arrays(key: str, memory: Memory) -> Iterator[tuple[str, np.ndarray]]:
