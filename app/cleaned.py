@@ -17,7 +17,7 @@ from PIL import Image
 from plotly.offline import get_plotlyjs
 
 from dissect import Codes, Effect, Generator, Recipe
-from dissect.artifacts import Curve
+from dissect.artifacts import GIVEN, Curve
 from dissect.metrics import Score
 from dissect.pictures import to_bytes
 
@@ -75,6 +75,21 @@ class Cleaning:
             f"{self.count} unit{'' if self.count == 1 else 's'} of {where} {'taken away' if self.plain else 'damped'}"
         )
 
+    @property
+    def verdict(self) -> str:
+        """Whether it helped, by the dose curve, in a sentence; empty without one."""
+        if self.curve is None:
+            return ""
+        images = (
+            f"on {self.curve.facts['images']} images {'that the ranking did not see' if self.strategy else 'apart'}"
+        )
+        than = f"than with none taken away, and than without any of {len(self.curve.orders) - 1} sets of random others"
+        if self.curve.helps:
+            return f"{images}, the images are nearer to the reference without these units {than}, beyond the error"
+        end = "nothing was taken away" if self.strategy else "whether they are to go is for the eye to say"
+        did = "taking units away did not bring the images nearer to the reference"
+        return f"{images}, {did} {than}, beyond the error: {end}"
+
 
 def write_page(folder: Path, cleaning: Cleaning, pictures: Sequence[tuple[str, Image.Image]]) -> Path:
     """Write ``index.html`` into a folder, with everything inside it, and return its path."""
@@ -112,8 +127,8 @@ def dose_figure(curve: Curve) -> go.Figure:
     error = {"type": "data", "symmetric": False, "array": curve.high[0] - curve.distance[0],
              "arrayminus": curve.distance[0] - curve.low[0]}  # fmt: skip
     figure.add_scatter(
-        x=steps, y=curve.distance[0], mode="lines+markers", name="the most suspect first", error_y=error,
-        line={"color": PALETTE[0]},
+        x=steps, y=curve.distance[0], mode="lines+markers", error_y=error, line={"color": PALETTE[0]},
+        name="the units named" if curve.facts["strategy"] == GIVEN else "the most suspect first",
     )  # fmt: skip
     figure.add_hline(y=curve.floor, line={"color": CHANCE, "width": 1}, annotation_text="halves of the reference")
     return figure

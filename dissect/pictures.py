@@ -54,7 +54,8 @@ def decode(data: bytes) -> Bytes:
 def list_pictures(folder: Path) -> list[Path]:
     """Return the pictures in a folder (not below it), sorted by name."""
     if not folder.is_dir():
-        raise GanatomyError(f"no such folder of pictures: {folder}")
+        what = "it is a file" if folder.exists() else "there is nothing of that name"
+        raise GanatomyError(f"expected a folder of pictures, got {folder}: {what}")
     found = sorted(p for p in folder.iterdir() if p.suffix.lower() in SUFFIXES and p.is_file())
     if not found:
         raise GanatomyError(f"{folder} holds no pictures ({', '.join(sorted(SUFFIXES))})")

@@ -119,7 +119,39 @@ def test_clean_takes_the_garbage_away_and_proves_it(folder, garbage, generator, 
     assert curve.best == 2
     assert run(["clean", str(folder / "run.h5"), "--units", "1", "--extractor", "pixels", "--samples", "20",
                 "--out", str(out)]) == 0  # fmt: skip
-    assert "unit 1, each set to zero." in (out / "index.html").read_text(encoding="utf-8")  # the folder is replaced
+    told = capsys.readouterr().err
+    assert "holds an earlier cleaning, which this one will replace" in told
+    page = (out / "index.html").read_text(encoding="utf-8")
+    assert "unit 1, each set to zero." in page
+    for text in (told, page):  # unit 1 is none of the garbage
+        assert "did not bring the images nearer to the reference" in text
+        assert "for the eye to say" in text
+
+
+@pytest.mark.parametrize("named", ["both", "one"])
+def test_named_units_are_judged_as_chosen_ones_are(folder, garbage, tmp_path, capsys, named):
+    units = garbage if named == "both" else garbage[:1]
+    arguments = ["clean", folder / "run.h5", "--units", ",".join(map(str, units)), "--reference", folder / "real",
+                 "--extractor", "pixels", "--samples", "150", "--out", tmp_path / "out"]  # fmt: skip
+    assert run([str(a) for a in arguments]) == 0
+    told = " ".join(capsys.readouterr().err.split())
+    assert "the images are nearer to the reference without these units" in told
+    assert "the units named" in (tmp_path / "out/index.html").read_text(encoding="utf-8")
+
+
+def test_units_that_people_name_are_a_ranking_in_their_order(generator):
+    made = artifacts.given(generator, LAYER, [5, 2, 9])
+    assert made.top(99) == [5, 2, 9]
+    assert made.strategy == artifacts.GIVEN
+
+
+def test_a_classifier_that_knows_nothing_is_warned_of(folder, tmp_path, capsys):
+    random = np.random.RandomState(0).permutation([True] * 20 + [False] * 20)
+    tags = "\n".join(f"{seed},{'broken' if kind else 'fine'}" for seed, kind in enumerate(random))
+    (tmp_path / "tags.csv").write_text(f"seed,tag\n{tags}\n")
+    made = tmp_path / "classifier.safetensors"
+    assert run(["artifacts", "train", "planted:4", "--tags", str(tmp_path / "tags.csv"), "--out", str(made)]) == 0
+    assert "hardly tells broken images from fine ones" in " ".join(capsys.readouterr().err.split())
 
 
 def test_no_step_sees_the_images_of_another(folder, monkeypatch, capsys):
@@ -223,7 +255,7 @@ def test_the_images_that_most_activate_units_are_looked_for_once(folder, monkeyp
 @pytest.mark.parametrize(
     ("arguments", "words"),
     [
-        (["--reference", "nowhere"], "no such folder"),
+        (["--reference", "nowhere"], "nothing of that name"),
         (["--extractor", "eyes"], "eyes"),
         (["--units", "99"], "units 0..63, got 99"),
         (["--units", "0:64"], "at most half of the 64 units"),
@@ -293,7 +325,7 @@ def test_given_units_need_no_ranking(folder, garbage, capsys):
         (["--strategy", "tagged"], "tagged needs --tags"),
         (["--strategy", "defect"], "needs --tags with regions"),
         (["--layer", "layer9"], "layer9"),
-        (["--tags", "none.csv"], "cannot be read"),
+        (["--tags", "none.csv"], "no such file of tags"),
         (["--classifier", "none.safetensors"], "no classifier"),
     ],
 )
@@ -389,7 +421,7 @@ def test_a_model_is_ranked_by_a_pass_of_the_layer_nearest_to_8_pixels(generator,
         (["clean", "planted:x", "--units", "1"], "planted"),
         (["clean", "planted:4", "--layer", "layer2", "--units", "1", "--pass-samples", "2"], "4 samples or more"),
         (["artifacts", "planted:4", "--layer", "layer9"], "layer9"),
-        (["artifacts", "planted:4", "--layer", "layer2", "--reference", "nowhere"], "no such folder"),
+        (["artifacts", "planted:4", "--layer", "layer2", "--reference", "nowhere"], "nothing of that name"),
     ],
 )
 def test_a_model_that_cannot_be_is_one_line(arguments, words, tmp_path, monkeypatch, capsys):

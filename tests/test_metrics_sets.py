@@ -126,7 +126,7 @@ def test_sets_without_pictures(tmp_path):
     (tmp_path / "a.png").write_bytes(b"nothing")
     with pytest.raises(GanatomyError, match="none of 1 pictures can be read"):
         Pictures(tmp_path, 16)
-    with pytest.raises(GanatomyError, match="no such folder"):
+    with pytest.raises(GanatomyError, match="nothing of that name"):
         Pictures(tmp_path / "none", 16)
     empty = io.BytesIO()
     zipfile.ZipFile(empty, "w").close()
@@ -460,7 +460,7 @@ def test_the_command_compares_folders(capsys, folder, tmp_path):
         (["FEW", "planted:2"], "expected at least 4 images in each set, got 3 and 10"),
         (["BROKEN", "planted:2"], "none of 1 pictures can be read"),
         (["EMPTY", "planted:2"], "holds no pictures"),
-        (["BAD.zip", "planted:2"], "no such folder of pictures"),
+        (["BAD.zip", "planted:2"], "BAD.zip: there is nothing of that name"),
     ],
 )
 def test_bad_input_is_one_line(capsys, folder, tmp_path, arguments, words):

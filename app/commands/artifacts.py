@@ -41,7 +41,10 @@ class _RankByDefault(TyperGroup):
         return super().parse_args(ctx, args)
 
 
-app = typer.Typer(cls=_RankByDefault, help="Rank units that draw what should not be there.", no_args_is_help=True)
+app = typer.Typer(
+    cls=_RankByDefault, help="Rank units that draw what should not be there; without a command: rank.",
+    no_args_is_help=True,
+)  # fmt: skip
 
 Source = Annotated[str, typer.Argument(metavar="MODEL|RUN", help="A dissection, run.h5, or a model as in `dissect`.")]
 Whose = Annotated[str | None, typer.Argument(help="The run's generator, where it is not found by its name.")]
@@ -53,6 +56,7 @@ SegmenterName = Annotated[str | None, typer.Option("--segmenter", help="Default:
 PassSamples = Annotated[
     int, typer.Option(help="Of a model: samples of the pass that some rankings need, seeds 0 to N - 1.")
 ]
+WEAK = 0.7  # area under the ROC curve: below it people are warned (its error with 30 images of a kind is 0.07)
 OWN = 1000  # samples of such a pass, as of `dissect`
 TagFile = Annotated[Path | None, typer.Option(help="What people say of images: seed,tag[,region] as CSV.")]
 ClassifierFile = Annotated[
@@ -116,6 +120,7 @@ def train_(
             update(sum(map(len, features)), len(said))
     made = train(np.concatenate(features), said.broken, encoder.sha256, said.seeds)
     made.save(out_file)
+    _warn_of_weak(made)
     out.print(
         f"{out_file}: trained on {int(said.broken.sum())} broken and {int((~said.broken).sum())} fine images; area "
         f"under the ROC curve {made.auc:.3f} on images not trained on (0.5 is chance)", markup=False,
@@ -130,7 +135,7 @@ def strategy_of(strategy: str, tags: Path | None, classifier: Path | None, refer
     """
     said = artifacts.read_tags(tags) if tags is not None else None
     if classifier is not None:
-        Classifier.load(classifier)
+        _warn_of_weak(Classifier.load(classifier))
     if not strategy:
         strategy = "defect" if classifier or (said and said.regions) else "tagged" if said else "rare"
         return "unlike" if strategy == "rare" and reference is not None else strategy
@@ -217,6 +222,14 @@ def _flaws(
     if not len(chosen):
         raise GanatomyError(f"the classifier calls none of {len(seeds)} images broken; give --tags, or more --samples")
     return [seeds[i] for i in chosen], np.concatenate(flawed)[chosen], f"classifier {classifier.name}"
+
+
+def _warn_of_weak(classifier: Classifier) -> None:
+    if classifier.auc < WEAK:
+        remark(
+            f"the classifier hardly tells broken images from fine ones: area under the ROC curve {classifier.auc:.2f} "
+            f"on images not trained on, where 0.5 is chance; tag more images before you trust what it finds"
+        )
 
 
 def _encoder(device: str) -> SmpSegmenter:

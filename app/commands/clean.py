@@ -121,11 +121,15 @@ def clean(
     asked = strategy_of(strategy, tags, classifier, reference) if units is None else ""
     how = Correction.of(correction, scale, share, stop, units, asked)
     folder = out_folder or (Path(source).parent if is_run(source) else Path()) / f"{plain_name(source)}-clean"
+    if (folder / MARKER).is_file():
+        remark(f"{folder} holds an earlier cleaning, which this one will replace; --out names another folder")
     with replacing(folder, MARKER) as new:  # whole, or not there
         # What is wrong with the arguments is told before an hour's work, not after it.
         ground = opened(source, model, segmenter, device, samples, pass_samples, option, accept_licence)
         names = _layers(ground, layer, how, guess=units is None)
-        given = _given(ground, names[0], units) if units is not None else ()
+        given = (
+            artifacts.given(ground.generator, names[0], _given(ground, names[0], units)) if units is not None else None
+        )
         features, named = load(extractor, device), str(reference) if reference else "the generator's own samples"
         images = _reference(ground, reference)
         seeds = Seeds.apart(ground.seeds, tags if units is None else None, classifier if units is None else None)
@@ -145,10 +149,11 @@ def clean(
         if how.kind == SEQUENTIAL:
             recipe = artifacts.sequential(ground.generator, rankings, how.scale, how.share, how.stop)
         else:
-            if rankings:
-                curve = _curve(ground, seeds.choose, rankings[0], target, features, named, most)
-                keep(ground, curve)  # at once: whatever goes wrong below, this is kept
-            chosen = tuple(rankings[0].top(curve.best)) if curve is not None and curve.helps else given
+            ranking = given if given is not None else rankings[0]
+            steps = _steps(most) if given is None else [len(given.top(len(given.score)))]
+            curve = _curve(ground, seeds.choose, ranking, target, features, named, steps)
+            keep(ground, curve)  # at once: whatever goes wrong below, this is kept
+            chosen = ranking.top(curve.best if curve.helps else 0) if given is None else ranking.top(steps[0])
             recipe = Recipe([dissect.ablate(names[0], chosen)], ground.generator) if chosen else None
         proof = proved(ground, seeds, recipe, target, features) if recipe is not None else None
         made = _made(ground, names, how, rankings, curve, recipe, proof, named, len(target))
@@ -190,10 +195,14 @@ def _reference(ground: Ground, path: Path | None) -> Pictures | Drawn:
     return Drawn(ground.generator, list(own_seeds(ground)), sampling=Sampling(**ground.how))
 
 
+def _steps(most: int) -> list[int]:
+    return [step for step in artifacts.cleaning.STEPS if step <= most]
+
+
 def _curve(
-    ground: Ground, seeds: list[int], ranking: Ranking, target: Float64, features: Extractor, named: str, most: int
+    ground: Ground, seeds: list[int], ranking: Ranking, target: Float64, features: Extractor, named: str,
+    steps: Sequence[int],
 ) -> Curve:  # fmt: skip
-    steps = [step for step in artifacts.cleaning.STEPS if step <= most]
     with progress("taking units away", unit="images") as update:
         return artifacts.curve(
             ground.generator, ranking, seeds, target, features, steps=steps, named=named,
@@ -249,10 +258,8 @@ def _exported(generator: Generator, recipe: Recipe, folder: Path) -> dict[str, s
 
 
 def _told(folder: Path, made: Cleaning) -> None:
-    if made.curve is not None and not made.curve.helps:
-        remark(
-            "taking units away does not bring images nearer to the reference beyond the error: nothing was taken away"
-        )
+    if made.curve is not None:
+        remark(made.verdict)
     for protocol, done, scores in made.scores:
         told = ", ".join(f"{s.metric} {s.value:.4g}" for s in scores)
         out.print(f"{protocol}, {done}: {told}", markup=False)

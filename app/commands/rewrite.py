@@ -143,14 +143,14 @@ def apply(
         _check_edit(save_recipe)
     generator = open_model(model, device, options=option, accept=accept_licence)
     chosen = Recipe(tuple(_scaled(edit, strength) for edit in stacked(generator, edits, force)), generator)
-    if save_recipe is not None:
-        out.print(str(chosen.save(save_recipe)), markup=False)
-    if out_file is not None:
+    if out_file is not None:  # first: what may be refused leaves nothing behind
         with late_progress("comparing") as update:
             path = dissect.export(
                 generator, out_file, chosen, overwrite=overwrite, bundle=out_file.suffix == ".bundle", progress=update
             )
         out.print(str(path), markup=False)
+    if save_recipe is not None:
+        out.print(str(chosen.save(save_recipe)), markup=False)
     if pictures is not None:
         some = parse_seeds(seeds) if seeds else range(UNSEEN, UNSEEN + SHOWN)
         codes = generator.sample(list(some), truncation=truncation)

@@ -17,7 +17,7 @@ from ..effects.stored import KINDS
 from .classifier import Classifier, Eye
 from .cleaning import Curve, activating, curve
 from .correct import plain, sequential
-from .ranking import Ranking
+from .ranking import GIVEN, Ranking, given
 from .rare import rare, suspects
 from .regions import defect
 from .tagged import tagged
@@ -27,6 +27,6 @@ from .unlike import unlike
 KINDS.update({Ranking.kind: Ranking, Curve.kind: Curve})  # so that they are kept beside a run like any result
 
 __all__ = [
-    "Classifier", "Curve", "Eye", "Ranking", "Tags", "activating", "curve", "defect", "plain", "rare", "read_tags",
-    "sequential", "suspects", "tagged", "unlike", "write_tags",
+    "GIVEN", "Classifier", "Curve", "Eye", "Ranking", "Tags", "activating", "curve", "defect", "given", "plain", "rare",
+    "read_tags", "sequential", "suspects", "tagged", "unlike", "write_tags",
 ]  # fmt: skip

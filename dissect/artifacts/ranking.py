@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, ClassVar, Self
 
@@ -14,6 +14,7 @@ from segmodels import GanatomyError
 from ..generators import Generator
 
 Float64 = NDArray[np.float64]
+GIVEN = "given"
 
 
 @dataclass(frozen=True, eq=False)
@@ -34,7 +35,7 @@ class Ranking:
 
     @property
     def strategy(self) -> str:
-        """``unlike`` (``fid`` with Inception and real images), ``rare``, ``defect`` or ``tagged``."""
+        """``unlike`` (``fid`` with Inception and real images), ``rare``, ``defect``, ``tagged`` or ``given``."""
         return str(self.facts["strategy"])
 
     @property
@@ -75,6 +76,14 @@ class Ranking:
         start = "details/"
         details = {name.removeprefix(start): value for name, value in arrays.items() if name.startswith(start)}
         return cls(header, arrays["score"], details)
+
+
+def given(generator: Generator, layer: str, units: Sequence[int]) -> Ranking:
+    """Return people's own ranking: the units that they name, in their order; it knows nothing of the others."""
+    place = generator.layer(layer)
+    score = np.full(place.channels, np.nan)
+    score[list(units)] = np.arange(len(units), 0, -1)
+    return Ranking(facts_of(generator, GIVEN, place.name, units=[int(unit) for unit in units]), score, {})
 
 
 def facts_of(generator: Mapping[str, Any] | Generator, strategy: str, layer: str, **others: Any) -> dict[str, Any]:

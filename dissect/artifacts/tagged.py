@@ -9,6 +9,7 @@ from scipy import stats
 from segmodels import GanatomyError
 
 from ..effects.areas import digest
+from ..effects.effect import holm
 from ..generators import Codes, Generator
 from .ranking import Float64, Ranking, facts_of
 from .tags import Tags
@@ -18,7 +19,8 @@ def tagged(generator: Generator, layer: str, codes: Codes, tags: Tags, batch: in
     """Rank a layer's units by how well their maxima separate broken images from fine ones.
 
     The score is the area under the ROC curve, 1 where every broken image has a higher maximum than every fine one, 1/2
-    for a unit that knows nothing. ``p`` is that of the rank-sum test (Mann and Whitney 1947).
+    for a unit that knows nothing. ``p`` is that of the rank-sum test (Mann and Whitney 1947), ``p_adjusted`` the same
+    given that all units were looked at (Holm 1979).
 
     Args:
         codes: of the tagged images, in their order.
@@ -43,7 +45,7 @@ def tagged(generator: Generator, layer: str, codes: Codes, tags: Tags, batch: in
         generator, "tagged", place.name, seeds=tags.seeds.tolist(), broken=int(tags.broken.sum()),
         fine=int((~tags.broken).sum()), inputs=digest(tags.broken),
     )  # fmt: skip
-    return Ranking(facts, score, {"p": p})
+    return Ranking(facts, score, {"p": p, "p_adjusted": holm(p)})
 
 
 def separation(values: NDArray[np.float32], broken: NDArray[np.bool_]) -> tuple[Float64, Float64]:

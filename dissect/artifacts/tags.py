@@ -51,6 +51,8 @@ def read_tags(path: Path) -> Tags:
             if not {"seed", "tag"} <= set(reader.fieldnames or ()):
                 raise GanatomyError(f"{path}: expected a first line with the columns seed and tag")
             lines = list(reader)
+    except FileNotFoundError as error:
+        raise GanatomyError(f"no such file of tags: {path}") from error
     except (OSError, UnicodeDecodeError, csv.Error) as error:
         raise GanatomyError(f"{path} cannot be read as CSV: {error}") from error
     said: dict[int, bool] = {}

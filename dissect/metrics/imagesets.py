@@ -90,6 +90,8 @@ class Pictures(ImageSet):
 
     def __init__(self, path: Path, side: int, most: int | None = None) -> None:
         self.name, self._path, self._side = str(path), path, side
+        if not path.exists():
+            raise GanatomyError(f"expected a folder or a zip of pictures, got {path}: there is nothing of that name")
         self._zipped = zipfile.is_zipfile(path)
         members = _members(path) if self._zipped else [str(p) for p in list_pictures(path)]
         readable: list[str] = []
