@@ -37,6 +37,7 @@ from .commands import (
 )
 from .commands import app as dashboard
 from .console import out, remark
+from .unfinished import Interrupted
 
 WRONG_INPUT, INTERRUPTED = 2, 130
 
@@ -108,11 +109,14 @@ def _show_warning(
 
 
 def _run(arguments: Sequence[str]) -> int:
+    kept = ""
     try:
         result = app(list(arguments), standalone_mode=False)
         status = result if isinstance(result, int) else 0
     except (KeyboardInterrupt, typer.Abort):
         status = INTERRUPTED
+    except Interrupted as stop:
+        status, kept = INTERRUPTED, str(stop)
     except Exception as error:
         if type(error).__name__ == "NoArgsIsHelpError":  # typer brings its own copy of click, or uses it
             out.print(error.format_message(), markup=False)  # type: ignore[attr-defined]
@@ -124,7 +128,9 @@ def _run(arguments: Sequence[str]) -> int:
         return WRONG_INPUT
     if status == INTERRUPTED:
         again = shlex.join(["ganatomy", *arguments])
-        remark(f"ganatomy: interrupted; finished work is kept. To go on: {again}")
+        remark(
+            f"ganatomy: interrupted; {kept}. To go on: {again}" if kept else f"ganatomy: interrupted. Again: {again}"
+        )
     return status
 
 

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import re
 import threading
 from collections.abc import Callable, Iterable
@@ -22,6 +21,7 @@ from .figures import category_colours
 from .masks import Pictures, above, spotlight, thumbnail
 from .profiles import LayerProfile, Profile
 from .report import SMALL_HEIGHT, SMALL_TILES, TOP_SAMPLES
+from .unfinished import Unfinished
 
 PROFILES_KEPT = 256  # of units, about 100 kB each
 THUMBS_KEPT = 4096  # 10 kB each
@@ -213,14 +213,9 @@ class Library:
         message = message.replace(str(path), path.name)
         if path.exists() or not partial.exists():
             return Unopened(slug, path, message)
-        status = path.with_name(path.name + ".partial.json")
-        try:
-            state = json.loads(status.read_text(encoding="utf-8"))
-            done, samples, left = int(state["done"]), int(state["samples"]), float(state["seconds_left"])
-        except (OSError, ValueError, KeyError, TypeError):
-            done, samples, left = 0, None, None
+        state = Unfinished.of(path)
         said = f"{path.name} is not finished; the same dissect command goes on with it"
-        return Unopened(slug, path, said, done, samples, left)
+        return Unopened(slug, path, said, state.done, state.samples, state.seconds_left)
 
 
 def _stamp(path: Path) -> tuple[int, int] | None:

@@ -6,7 +6,6 @@ the open runs, and a file to make there. It never names code, an address, or a p
 
 from __future__ import annotations
 
-import json
 import logging
 import re
 import threading
@@ -23,6 +22,7 @@ from segmodels.masks import MASKS_PREFIX
 
 from .library import Library
 from .reports import Report, State
+from .unfinished import Unfinished
 from .weights import Weights, inside_of
 from .worker import PATIENCE, Desk, Worker
 
@@ -197,10 +197,8 @@ def _fill_tables(run: Run, desk: Desk) -> None:
 
 def _kept(out: Path) -> str:
     """Say what a cancelled dissection has left."""
-    status = out.with_name(out.name + ".partial.json")
-    try:
-        done = int(json.loads(status.read_text(encoding="utf-8"))["done"])
-    except (OSError, ValueError, KeyError, TypeError):
+    done = Unfinished.of(out).done
+    if not done:
         return "cancelled before anything was finished"
     return f"cancelled; {done:,} samples are kept, and the same dissection goes on from there"
 

@@ -17,6 +17,7 @@ from dissect.job import Job
 from dissect.samples import Samples, Sampling
 
 from ..console import human_bytes, human_seconds, out, print_json, progress
+from ..unfinished import Interrupted, Unfinished
 from .options import (
     Accept,
     Classes,
@@ -99,14 +100,26 @@ def dissect(
     )  # fmt: skip
     if dry_run:
         _estimate(job, as_json)
-    elif plan is not None or which is not None:
-        _share(job, plan, which, as_json)
-    elif ranks is not None and ranks.rank:
-        run_ranked(job, ranks)  # rank 0 does the talking
-    else:
-        with progress(f"dissecting {generator.name}") as update:
-            run = run_job(job, update) if ranks is None else run_ranked(job, ranks, update)
-        _say(run, as_json)
+        return
+    try:
+        if plan is not None or which is not None:
+            _share(job, plan, which, as_json)
+        elif ranks is not None and ranks.rank:
+            run_ranked(job, ranks)  # rank 0 does the talking
+        else:
+            with progress(f"dissecting {generator.name}") as update:
+                run = run_job(job, update) if ranks is None else run_ranked(job, ranks, update)
+            _say(run, as_json)
+    except KeyboardInterrupt as stop:
+        raise Interrupted(_kept(job) if ranks is None else "whole shards are kept") from stop
+
+
+def _kept(job: Job) -> str:
+    """Return what is kept of a job that was interrupted."""
+    if not job.partial.exists():
+        return "no sample was counted yet"
+    done = Unfinished.of(job.out).done
+    return f"{f'{done} samples are' if done else 'what was counted is'} kept in {job.partial}"
 
 
 def _check(
