@@ -9,7 +9,7 @@ import numpy as np
 import pggan_reference as by_hand
 import pytest
 import torch
-from safetensors.torch import load_file
+from safetensors.torch import load_file, save_file
 
 import dissect
 from dissect import GanatomyError
@@ -317,6 +317,16 @@ def assert_same(found, wanted):
     for key, tensor in wanted.items():
         assert found[key].dtype == tensor.dtype, key
         assert torch.equal(found[key], tensor), key
+
+
+@pytest.mark.parametrize("target", ["genforce", "genforce-fused", "gandissect"])
+def test_converted_files_open_without_the_option_that_the_first_one_needed(target, tmp_path):
+    """Square kernels do not show whether they are fused: the converted file says it of itself."""
+    net = by_hand.plain(channels=(6, 6, 6))
+    save_file({k: t.contiguous() for k, t in by_hand.genforce(net, fused=True).items()}, tmp_path / "net.safetensors")
+    told = dissect.load(tmp_path / "net.safetensors", fused_scale=True)
+    found = dissect.load(dissect.convert(told, tmp_path / "out.safetensors", target))
+    assert (found.fingerprint, found.flavour) == (told.fingerprint, target)
 
 
 @pytest.mark.parametrize("name", ["gandissect", "genforce", "ganzoo"])

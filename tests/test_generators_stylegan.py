@@ -290,7 +290,10 @@ def test_golden_files_are_written_again_bit_for_bit(tmp_path):
 
 def variables(blocks=6):
     """The genforce golden network as NVIDIA's TensorFlow code calls its variables."""
-    file, found = tensors_of("genforce"), {"dlatent_avg": GENFORCE["truncation.w_avg"], "synthesis/lod": 0.0}
+    file, found = (
+        tensors_of("genforce"),
+        {"dlatent_avg": GENFORCE["truncation.w_avg"], "lod": 0.0, "synthesis/lod": 0.0},
+    )
     for index in range(8):
         for part in ("weight", "bias"):
             found[f"mapping/Dense{index}/{part}"] = file[f"mapping.dense{index}.{part}"].t()
@@ -364,6 +367,28 @@ def test_the_variables_of_tensorflow_are_the_same_generator():
     assert (plain.flavour, plain.fingerprint) == ("tensorflow-unfused", load("genforce", fused_scale=False).fingerprint)
     with pytest.raises(GanatomyError, match="records use_instance_norm=False"):
         made(variables(), {"use_instance_norm": False})
+
+
+def test_of_two_levels_of_detail_the_outer_one_counts():
+    """A run of NVIDIA's network assigns the outer one to the inner one first."""
+    found = variables()
+    inner = {key: tensor for key, tensor in found.items() if key != "lod"}
+    wanted = load("genforce", lod=1.5).fingerprint
+    assert made(found | {"lod": torch.tensor(1.5)}).fingerprint == wanted
+    assert made(inner | {"synthesis/lod": torch.tensor(1.5)}).fingerprint == wanted
+    assert made(found | {"synthesis/lod": torch.tensor(1.5)}).fingerprint == load("genforce").fingerprint
+    with pytest.raises(GanatomyError, match="lod is .* expected one floating-point number"):
+        made(found | {"lod": torch.ones(2)})
+
+
+@pytest.mark.parametrize("kind", ["safetensors", "pth"])
+@pytest.mark.parametrize("options", [{"step": 2}, {"step": 0}, {"step": 1, "alpha": 0.25}, {"alpha": 0.5}])
+def test_how_far_a_port_has_grown_travels_with_a_conversion(options, kind, tmp_path):
+    generator = load("rosinality", **options)
+    found = dissect.load(dissect.convert(generator, tmp_path / f"net.{kind}"))
+    assert (found.fingerprint, found.resolution) == (generator.fingerprint, generator.resolution)
+    assert found.fingerprint != load("rosinality").fingerprint
+    assert load("rosinality", step="last").fingerprint == load("rosinality").fingerprint
 
 
 def test_the_port_is_no_other_layout(tmp_path):

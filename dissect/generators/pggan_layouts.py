@@ -172,6 +172,7 @@ def _genforce(name: str, fused: bool) -> SizedLayout:
         ),
         block_of=_numbered(r"layer(\d{1,3})\.", 0),
         all_heads=True,
+        implied={"fused_scale": fused},
     )
 
 

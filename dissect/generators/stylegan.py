@@ -39,6 +39,7 @@ from .stylegan_layouts import (
 from .stylegan_network import Config, Network, StyledLayer
 
 FAMILY_NAME = "stylegan"
+LAST = "last"  # the step at which the last block of a port draws
 # What NVIDIA's files may record about their network, and the only value for which the arithmetic here is right.
 RECORDS = {
     "use_wscale": True, "use_noise": True, "use_pixel_norm": False, "use_instance_norm": True, "use_styles": True,
@@ -229,7 +230,7 @@ def _at_level(opening: Opening, config: Config) -> Config:
 def _at_step(opening: Opening, config: Config) -> Config:
     """Settle the port's step (which block draws) and alpha (its share of the image, the block before has the rest)."""
     step, alpha = opening.setting("step"), opening.setting("alpha")
-    step = config.blocks - 1 if step is None else step
+    step = config.blocks - 1 if step == LAST else step
     least = 0 if alpha == 1 else 1
     if not least <= step < config.blocks:
         raise GanatomyError(f"step is {step}, expected {least} to {config.blocks - 1} in this network (alpha {alpha})")
@@ -355,9 +356,9 @@ def scale(value: object) -> bool | str:
     return "auto" if str(value).lower() == "auto" else truth(value)
 
 
-def step_of(value: object) -> int | None:
-    """Return a block's number from 0 on, or None for the last one."""
-    return None if value is None or str(value).lower() == "none" else whole(value)
+def step_of(value: object) -> int | str:
+    """Return a block's number from 0 on, or ``last``."""
+    return LAST if str(value).lower() == LAST else whole(value)
 
 
 OPTIONS = (
@@ -368,7 +369,7 @@ OPTIONS = (
         "auto (from 128 pixels on), true or false; where genforce's kernels are of transposed convs",
     ),
     Option("lod", level, 0.0, "a number from 0 (full size); level of detail, for files that hold every head"),
-    Option("step", step_of, None, "a whole number; which block draws (0: 4 pixels; else the last), in rosinality's"),
+    Option("step", step_of, LAST, "a whole number or last; which block draws (0: 4 pixels), in rosinality's port"),
     Option("alpha", fraction, 1.0, "0 to 1; the last block's share of the image, in rosinality's port"),
     Option("noise", as_maps, None, "a .npz file with noise_4 [1, 1, 4, 4], noise_8 …; rosinality's files hold none"),
 )  # fmt: skip

@@ -205,7 +205,10 @@ _SIDED = re.compile(r"(synthesis/ToRGB)_(\d{1,4})x\2/(weight|bias)")
 
 
 class TensorFlowLayout(StyleLayout):
-    """NVIDIA's variables: heads are counted from the largest; the table calls them by the side of what they draw."""
+    """NVIDIA's variables: heads are counted from the largest; the table calls them by the side of what they draw.
+
+    The level of detail is there twice: what the whole network has is given to its part ``synthesis`` in every run.
+    """
 
     def read(self, tensors: Tensors, beside: Mapping[str, object]) -> dict[str, Tensor]:
         """Return canonical tensors."""
@@ -218,7 +221,10 @@ class TensorFlowLayout(StyleLayout):
             side = max(sides) >> int(found[2]) if found else 0
             return f"{found[1]}_{side}x{side}/{found[3]}" if found and side >= 4 else key
 
-        return super().read({renamed(key): tensor for key, tensor in tensors.items()}, beside)
+        given = {renamed(key): tensor for key, tensor in tensors.items() if key != "lod"}
+        if "lod" in tensors:
+            given["synthesis/lod"] = tensors["lod"]
+        return super().read(given, beside)
 
     def write(self, canonical: Tensors) -> tuple[dict[str, Tensor], dict[str, Tensor]]:
         """Return tensors by NVIDIA's names."""
@@ -229,7 +235,8 @@ class TensorFlowLayout(StyleLayout):
             found = _SIDED.fullmatch(key)
             return f"{found[1]}_lod{int(math.log2(full // int(found[2])))}/{found[3]}" if found else key
 
-        return {renamed(key): tensor for key, tensor in inside.items()}, outside
+        both = inside | {"lod": inside["synthesis/lod"].clone()}
+        return {renamed(key): tensor for key, tensor in both.items()}, outside
 
 
 def _scope(i: int) -> str:
