@@ -6,6 +6,7 @@ from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 from scipy import stats
@@ -13,6 +14,7 @@ from scipy import stats
 from dissect import Run
 from dissect.agreement import ALPHA
 from dissect.effects import Effect, Sweep
+from dissect.effects.effect import CHANGED
 from dissect.effects.intervals import FEWEST
 from segmodels import GanatomyError
 
@@ -48,12 +50,14 @@ class Causes:
     Attributes:
         images: how many images the sweep looked at, 0 if there was none; put: what the unit was changed to.
         sets: effects of several units of which it was one: (how many, aim, change of the aim, low, high).
+        alone: the latest effect of setting the whole unit to zero, and nothing else, beside random other units.
     """
 
     images: int
     put: str
     causes: list[Cause]
     sets: list[tuple[int, str, float, float, float]]
+    alone: Effect | None = None
 
     @property
     def enough(self) -> bool:
@@ -68,6 +72,12 @@ class Causes:
         sure = [cause for cause in self.causes if cause.sure][:MOST]
         return sure + [c for c in self.causes if c.name in always and c not in sure]
 
+    def rows_alone(self, always: Sequence[str] = ()) -> list[dict[str, Any]]:
+        """Return those rows of ``alone`` that are worth a line, as :meth:`shown` does for a sweep."""
+        rows = [] if self.alone is None else self.alone.rows()
+        changed = [row for row in rows if row["verdict"] == CHANGED][:MOST]
+        return changed + [row for row in rows if row["concept"] in always and row not in changed]
+
 
 NOTHING = Causes(0, "", [], [])
 
@@ -78,7 +88,7 @@ class LayerCauses:
     def __init__(self, run: Run, layer: str) -> None:
         found = run.effects
         kinds = (Effect.kind, Sweep.kind)
-        self._path = found.path
+        self._path, self._layer = found.path, layer
         with _whole(self._path):
             names = {key: layers_of(found.kind(key), found.header(key)) for key in found if found.kind(key) in kinds}
             results = [found[key] for key, layers in names.items() if layer in layers]
@@ -98,12 +108,15 @@ class LayerCauses:
     def unit(self, unit: int) -> Causes:
         """Return what is known of a unit; GanatomyError if the file has something else in the place of numbers."""
         with _whole(self._path):
-            sets = [_of_set(len(units), effect) for units, effect in self._effects if unit in units]
+            mine = [effect for effect in self._effects if is_alone(effect[1], self._layer, unit)]
+            alone = mine[-1][1] if mine else None
+            others = [one for one in self._effects if unit in one[0] and one not in mine]
+            sets = [_of_set(len(units), effect) for units, effect in others]
             if unit not in self._sweeps:
-                return Causes(0, "", [], sets)
+                return Causes(0, "", [], sets, alone)
             sweep, row = self._sweeps[unit]
             put = PUT.get(str(sweep.facts.get("to")), PUT["values"])
-            return Causes(len(sweep.seeds), put, _causes(sweep, row), sets)
+            return Causes(len(sweep.seeds), put, _causes(sweep, row), sets, alone)
 
 
 @contextmanager
@@ -127,6 +140,13 @@ def units_in(effect: Effect, layer: str) -> set[int]:
     """Return the units of a layer that a recipe names."""
     edits = effect.facts["recipe"]["edits"]
     return {int(unit) for edit in edits if edit["layer"] == layer for unit in edit.get("units", ())}
+
+
+def is_alone(effect: Effect, layer: str, unit: int) -> bool:
+    """Whether an effect is that of setting one whole unit to zero, and nothing else."""
+    edits = effect.facts["recipe"]["edits"]
+    whole = {"layer": layer, "units": [unit], "strength": 1.0, "mask": False, "put": "zero"}
+    return len(edits) == 1 and {name: edits[0].get(name) for name in whole} == whole
 
 
 def _causes(sweep: Sweep, row: int) -> list[Cause]:

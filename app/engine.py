@@ -7,6 +7,7 @@ from dataclasses import dataclass
 
 from .library import Library
 from .live import Live
+from .measures import Measures
 from .orders import Orders
 from .painting import Painting
 from .rewriting import Rewriting
@@ -22,7 +23,7 @@ class Engine:
     Attributes:
         worker: owns the device. orders: dissections. live: images on demand. tables: of runs without a cache.
         rewriting: edits of weights.
-        painting: edits under a brush.
+        painting: edits under a brush. measures: what units cause.
     """
 
     worker: Worker
@@ -31,6 +32,7 @@ class Engine:
     tables: Tables
     rewriting: Rewriting
     painting: Painting
+    measures: Measures
 
     @classmethod
     def begin(cls, library: Library, named: Iterable[str] = (), device: str = "cpu") -> Engine:
@@ -44,7 +46,8 @@ class Engine:
         worker, weights = Worker(), Weights(named, device)
         orders, live = Orders(library, weights, worker), Live(weights, worker)
         rewriting = Rewriting(library, orders, live, worker)
-        return cls(worker, orders, live, Tables(), rewriting, Painting(live, worker))
+        measures = Measures(library, orders, live, worker)
+        return cls(worker, orders, live, Tables(), rewriting, Painting(live, worker), measures)
 
     def close(self) -> bool:
         """End both threads, what they have finished kept; tell whether they have ended."""

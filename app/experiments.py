@@ -92,7 +92,7 @@ def prepare(
     run.effects  # noqa: B018 (a damaged file is told before an hour's work, not after it)
     chosen, fresh = _seeds(run, samples, seeds)
     generator = _generator(run, model, device, options, accept)
-    return Setting(run, generator, _segmenter(run, segmenter, device), chosen, _how(run), fresh)
+    return Setting(run, generator, _segmenter(run, segmenter, device), chosen, how_drawn(run), fresh)
 
 
 def _generator(run: Run, model: str | None, device: str, options: list[str] | None, accept: bool) -> Generator:
@@ -179,7 +179,12 @@ def remark_used(run: Run, seeds: Sequence[int]) -> None:
         )
 
 
-def _how(run: Run) -> dict[str, Any]:
+def fresh_seeds(run: Run, samples: int) -> Sequence[int]:
+    """Return the seeds after a run's, none of which is a sample of it; GanatomyError if it has none, or too few."""
+    return _seeds(run, samples, None)[0]
+
+
+def how_drawn(run: Run) -> dict[str, Any]:
     """Return how the run's samples were drawn; classes given one by one are of its own samples alone."""
     described = run.manifest["samples"]
     classes = described.get("classes")

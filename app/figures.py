@@ -222,6 +222,43 @@ def area_histogram(shares: Sequence[float], colour: str) -> go.Figure:
     return figure
 
 
+def fading(curves: Sequence[tuple[str, Sequence[Mapping[str, Any]]]]) -> go.Figure:
+    """Return what is left of a concept by how many units are taken away: a line a layer, beside its random orders.
+
+    Args:
+        curves: (layer, the rows of its :class:`dissect.Dose`).
+    """
+    layout = _plain_layout(320) | {
+        "xaxis": _axis("units taken away", rangemode="tozero"),
+        "yaxis": _axis("of its area left", ticksuffix="%", rangemode="tozero"), "showlegend": True,
+        "legend": {"orientation": "h", "x": 1, "xanchor": "right", "y": 1.02, "yanchor": "bottom", "itemclick": False},
+        "margin": {"l": 58, "r": 14, "t": 34, "b": 46},
+    }  # fmt: skip
+    figure = go.Figure(layout=layout)
+
+    def percents(rows: Sequence[Mapping[str, Any]], name: str) -> list[float | None]:
+        return [None if row[name] is None else 100 * row[name] for row in rows]
+
+    for index, (layer, rows) in enumerate(curves):
+        colour, x = PALETTE[index % len(PALETTE)], [row["units"] for row in rows]
+        error = None
+        if all(row[name] is not None for row in rows for name in ("left", "low", "high")):
+            error = {
+                "type": "data", "symmetric": False, "array": [100 * (row["high"] - row["left"]) for row in rows],
+                "arrayminus": [100 * (row["left"] - row["low"]) for row in rows], "thickness": 1.2, "width": 3,
+            }  # fmt: skip
+        figure.add_scatter(
+            x=x, y=percents(rows, "random"), mode="lines", name=f"{_plain(layer)}, random units",
+            line={"color": colour, "dash": "dot", "width": 1.5},
+            hovertemplate="%{x} random units<br>%{y:.1f}% left<extra></extra>",
+        )  # fmt: skip
+        figure.add_scatter(
+            x=x, y=percents(rows, "left"), mode="lines+markers", name=_plain(layer), error_y=error,
+            line={"color": colour}, hovertemplate="%{x} units<br>%{y:.1f}% left<extra></extra>",
+        )  # fmt: skip
+    return figure
+
+
 def concepts_side_by_side(
     names: Sequence[str], first: Sequence[int], second: Sequence[int], titles: tuple[str, str]
 ) -> go.Figure:

@@ -16,7 +16,7 @@ import segmodels
 from dissect import Job, Run
 from dissect.execute import run_job
 from dissect.samples import Samples, Sampling
-from segmodels import GanatomyError
+from segmodels import GanatomyError, Segmenter
 from segmodels.errors import unknown_name
 from segmodels.masks import MASKS_PREFIX
 
@@ -61,6 +61,7 @@ class Orders:
 
     def __init__(self, library: Library, weights: Weights, worker: Worker) -> None:
         self.library, self.weights, self.worker = library, weights, worker
+        self._segmenters: dict[str, Segmenter] = {}  # touched by the worker's thread alone
         self._lock = threading.Lock()  # a name is free until its order is in the queue: one at a time chooses
 
     @property
@@ -142,6 +143,21 @@ class Orders:
                 raise unknown_name("segmenter", part, self.segmenters())
             parts.append(f"{prefix}{inside}")
         return "+".join(parts)
+
+    def segmenter_of(self, run: Run) -> Segmenter:
+        """Return the segmenter that a run was made with; on the worker's thread only.
+
+        Raises:
+            GanatomyError: if it cannot be found, or what goes by its name is another.
+        """
+        known = run.manifest["segmenter"]
+        name, wanted = str(known["name"]), str(known["sha256"])
+        if name not in self._segmenters:
+            found = segmodels.load(self.segmenter_source(name), self.weights.device)
+            if found.sha256 != wanted:
+                raise GanatomyError(f"the segmenter {name} here is not the one of the run, so that it is of no use")
+            self._segmenters[name] = found
+        return self._segmenters[name]
 
     # -- on the worker's thread ----------------------------------------------------------------------------
 

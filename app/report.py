@@ -119,6 +119,7 @@ class _Report:
             tiles = spotlight(self._pictures.tiles(examples.seeds), masks)
             (images / f"{profile.unit}.bands.jpg").write_bytes(jpeg(strip(tiles)))
         best, causes = profile.best, self._causes[layer.name].unit(profile.unit)
+        always = [best.name] if best else []
         self._page(
             f"units/{self._slugs[layer.name]}/{profile.unit}.html", "unit.html",
             layer=layer, profile=profile, best=best, pages=pages,
@@ -130,7 +131,7 @@ class _Report:
                 profile.activation, best.name if best else None, self._colours[best.category] if best else None
             ),
             bars=concept_bars(profile.candidates, self._colours) if best else None,
-            causes=causes, caused=causes.shown([best.name] if best else []),
+            causes=causes, caused=causes.shown(always), alone=causes.rows_alone(always),
         )  # fmt: skip
 
     def _write_layer(self, layer: LayerProfile) -> None:

@@ -20,7 +20,6 @@ from typing import Any
 
 import dissect
 import rewrite
-import segmodels
 from dissect import Edit, Generator, Recipe, Run
 from dissect.generators.convolutions import convolution_of
 from dissect.generators.segments import without
@@ -117,7 +116,6 @@ class Rewriting:
     def __init__(self, library: Library, orders: Orders, live: Live, worker: Worker) -> None:
         self.library, self.orders, self.live, self.worker = library, orders, live, worker
         self.shelf = Shelf()
-        self._segmenters: dict[str, Segmenter] = {}  # touched by the worker's thread alone
         self._exports: OrderedDict[str, Path] = OrderedDict()
         self._folder: tempfile.TemporaryDirectory[str] | None = None
         self._lock = threading.Lock()
@@ -179,21 +177,6 @@ class Rewriting:
         if self._folder is not None:
             self._folder.cleanup()
 
-    def segmenter(self, run: Run) -> Segmenter:
-        """Return the segmenter that a run was made with; on the worker's thread only.
-
-        Raises:
-            GanatomyError: if it cannot be found, or what goes by its name is another.
-        """
-        known = run.manifest["segmenter"]
-        name, wanted = str(known["name"]), str(known["sha256"])
-        if name not in self._segmenters:
-            found = segmodels.load(self.orders.segmenter_source(name), self.live.weights.device)
-            if found.sha256 != wanted:
-                raise GanatomyError(f"segmenter {name} here is not the one of the run; use masks instead of concepts")
-            self._segmenters[name] = found
-        return self._segmenters[name]
-
     # -- on the worker's thread ----------------------------------------------------------------------------
 
     def _memory(
@@ -217,7 +200,7 @@ class Rewriting:
 
     def _eyes(self, opened: OpenRun, asked: Asked) -> Segmenter | None:
         assert asked.request is not None
-        return self.segmenter(opened.run) if asked.request.needs_segmenter else None
+        return self.orders.segmenter_of(opened.run) if asked.request.needs_segmenter else None
 
     def _match(
         self, opened: OpenRun, generator: Generator, edits: tuple[Edit, ...], asked: Asked, desk: Desk
@@ -260,7 +243,7 @@ class Rewriting:
     ) -> dict[str, Any]:
         """Return effect and locality of the active edits on unseen images, beside random edits of their size."""
         desk.say("opening the segmenter")
-        segmenter = self.segmenter(opened.run)
+        segmenter = self.orders.segmenter_of(opened.run)
         desk.say("judging")
         made = rewrite.evaluate(
             generator, segmenter, edits, asked.seeds, asked.source or None, asked.target or None,

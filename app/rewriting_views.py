@@ -97,7 +97,7 @@ def _pictures(server: Flask, context: Context) -> None:
             generator = engine.live.weights.of(opened.run)
             region = Region(seed, concept=concept)
             asked = Request(generator.resolution, (region,), goal="erase", sampling=sampling_of(opened.run))
-            return masks_of(generator, asked, engine.rewriting.segmenter(opened.run), edits)[0]
+            return masks_of(generator, asked, engine.orders.segmenter_of(opened.run), edits)[0]
 
         mask = np.rint(engine.worker.ask(look).numpy() * 255).astype(np.uint8)
         return Response(png(Image.fromarray(mask)), mimetype=PNG, headers={"Cache-Control": "no-store"})

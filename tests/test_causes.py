@@ -13,7 +13,7 @@ import segmodels
 from app import report
 from app.causes import LayerCauses, _causes
 from app.library import OpenRun
-from app.pages.causes_panel import panel
+from app.pages.causes_panel import known as panel
 from dissect import GanatomyError, store
 from dissect.effects import Sweep, add, effect, sweep
 from dissect.effects.stored import effects_path

@@ -12,6 +12,7 @@ from ..figures import area_histogram
 from ..library import OpenRun
 from ..profiles import Candidate
 from ..views import picture
+from . import causes_panel, dose_panel, measure_panel
 from .frame import badge, chart, data, exports_of_chart, page, section, strip
 
 MOST_UNITS, EXAMPLES = 24, 24
@@ -22,11 +23,12 @@ def layout(context: Context, address: Address) -> Component:
     opened = context.opened(address.part(0, "a run"))
     if len(address.parts) < 2:
         return _all(opened)
-    return _one(opened, opened.run.concept_index(address.parts[1]))
+    return _one(context, opened, opened.run.concept_index(address.parts[1]))
 
 
 def register(app: Dash, context: Context) -> None:
-    """The pages have no callbacks of their own."""
+    """What is measured at a button: here and on the page of a unit."""
+    measure_panel.register(app, context, {"unit": causes_panel.of_unit, "concept": dose_panel.of_concept})
 
 
 def shares(opened: OpenRun, concept: int) -> np.ndarray:
@@ -98,7 +100,7 @@ def _pairs(opened: OpenRun, concept: int, each: int = 1) -> list[tuple[str, int,
     ]
 
 
-def _one(opened: OpenRun, index: int) -> Component:
+def _one(context: Context, opened: OpenRun, index: int) -> Component:
     concept, colour = opened.run.concepts[index], opened.colours[opened.run.concepts[index].category]
     area = shares(opened, index)
     there = area > 0
@@ -119,7 +121,7 @@ def _one(opened: OpenRun, index: int) -> Component:
         ],
         className="hero",
     )  # fmt: skip
-    parts = [head, *_gallery(opened, index)]
+    parts = [head, *_gallery(opened, index), dose_panel.panel(context, opened, index)]
     if there.any():
         figure = area_histogram(area.tolist(), colour)
         graph = chart("concept-area", figure)

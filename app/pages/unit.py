@@ -29,7 +29,7 @@ def layout(context: Context, address: Address) -> Component:
     level = level_of(profile, address.query.get("level"))
     main = [
         _tops(opened, profile, level), _numbers(opened, profile, level), _table(opened, profile),
-        causes_panel.panel(opened, profile), _bands(opened, profile),
+        causes_panel.panel(context, opened, profile), _bands(opened, profile),
         live_panel.panel(context, opened, profile, address.query),
     ]  # fmt: skip
     return page(

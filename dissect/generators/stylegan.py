@@ -185,7 +185,7 @@ def configure(opening: Opening) -> Config:
         hidden=first.shape[0] if layers > 1 else 0,
         mapping_layers=layers,
         channels=channels,
-        heads=tuple(b for b in range(MAX_BLOCKS) if f"synthesis.output{b}.weight" in tensors),
+        heads=tuple(b for b in range(blocks) if f"synthesis.output{b}.weight" in tensors),
         colors=colors,
         num_classes=num_classes,
         embedding=embedding,
