@@ -11,6 +11,7 @@ from .measures import Measures
 from .orders import Orders
 from .painting import Painting
 from .rewriting import Rewriting
+from .suspects import Suspects
 from .tables import Tables
 from .weights import Weights
 from .worker import Worker
@@ -24,6 +25,7 @@ class Engine:
         worker: owns the device. orders: dissections. live: images on demand. tables: of runs without a cache.
         rewriting: edits of weights.
         painting: edits under a brush. measures: what units cause.
+        suspects: units that draw what is broken.
     """
 
     worker: Worker
@@ -33,6 +35,7 @@ class Engine:
     rewriting: Rewriting
     painting: Painting
     measures: Measures
+    suspects: Suspects
 
     @classmethod
     def begin(cls, library: Library, named: Iterable[str] = (), device: str = "cpu") -> Engine:
@@ -47,7 +50,8 @@ class Engine:
         orders, live = Orders(library, weights, worker), Live(weights, worker)
         rewriting = Rewriting(library, orders, live, worker)
         measures = Measures(library, orders, live, worker)
-        return cls(worker, orders, live, Tables(), rewriting, Painting(live, worker), measures)
+        painting, suspects = Painting(live, worker), Suspects(library, live, worker)
+        return cls(worker, orders, live, Tables(), rewriting, painting, measures, suspects)
 
     def close(self) -> bool:
         """End both threads, what they have finished kept; tell whether they have ended."""

@@ -8,7 +8,7 @@ A ``GanatomyError`` from either becomes one line on the page. What only looks (p
 
 from types import ModuleType
 
-from . import compare, concepts, jobs, paint, rewrite, run, runs, unit, units
+from . import artifacts, compare, concepts, jobs, paint, rewrite, run, runs, unit, units
 
 PAGES: dict[str, ModuleType] = {
     "": runs,
@@ -17,6 +17,7 @@ PAGES: dict[str, ModuleType] = {
     "unit": unit,
     "concepts": concepts,
     "compare": compare,
+    "artifacts": artifacts,
     "paint": paint,
     "rewrite": rewrite,
     "jobs": jobs,

@@ -19,9 +19,9 @@ from ..views import picture
 Children = Any
 PAGES = (  # those about one run
     ("run", "Run"), ("units", "Units"), ("concepts", "Concepts"), ("compare", "Compare"), ("paint", "Paint"),
-    ("rewrite", "Rewrite"),
+    ("artifacts", "Artifacts"), ("rewrite", "Rewrite"),
 )  # fmt: skip
-ABOUT_ONE_RUN = frozenset({"run", "units", "unit", "concepts", "compare", "paint", "rewrite"})
+ABOUT_ONE_RUN = frozenset({"run", "units", "unit", "concepts", "compare", "paint", "artifacts", "rewrite"})
 BELONGS_TO = {"unit": "units"}  # a page that has no place of its own in the bar
 
 

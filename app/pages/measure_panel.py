@@ -55,7 +55,7 @@ def panel(
                     ),
                     html.Button("Measure now", id="measure-start", className="act"),
                     html.Button("Cancel", id="measure-cancel", className="act", hidden=running is None),
-                    html.Span(_line(running) if running else "", id="measure-says"),
+                    html.Span(line(running) if running else "", id="measure-says"),
                 ],
                 className="level measure",
             ),
@@ -105,8 +105,8 @@ def register(app: Dash, context: Context, known: dict[str, Known]) -> None:
         try:
             number = measures.start(_asked(what, layer, units, images))
         except GanatomyError as error:
-            return _trouble(error), no_update, True, True
-        return _line(worker.report(number)), number, False, False
+            return trouble(error), no_update, True, True
+        return line(worker.report(number)), number, False, False
 
     @app.callback(
         Output("measure-says", "children", allow_duplicate=True),
@@ -121,14 +121,14 @@ def register(app: Dash, context: Context, known: dict[str, Known]) -> None:
         try:
             report = worker.report(int(number))
             if not report.state.ended:
-                return _line(report), False, False, no_update
+                return line(report), False, False, no_update
             if report.state is not JobState.DONE:
                 said = html.Span(report.error or report.message or report.state.value, className="trouble")
                 return said, True, True, no_update
             kind = "unit" if what.get("unit") is not None else "concept"
-            return _line(report), True, True, known[kind](context, {**what, "layer": layer})
+            return line(report), True, True, known[kind](context, {**what, "layer": layer})
         except GanatomyError as error:
-            return _trouble(error), True, True, no_update
+            return trouble(error), True, True, no_update
 
     @app.callback(
         Output("measure-cancel", "disabled"), Input("measure-cancel", "n_clicks"), State("measure-job", "data"),
@@ -151,7 +151,7 @@ def _asked(what: dict[str, Any], layer: str, units: Any, images: Any) -> Measure
     return Measure(str(what["slug"]), str(layer), what.get("unit"), what.get("concept"), *numbers)
 
 
-def _line(report: Report) -> list[Any]:
+def line(report: Report) -> list[Any]:
     """Return how far a job is."""
     if report.state is JobState.WAITING:
         return ["waits for its turn"]
@@ -165,5 +165,6 @@ def _line(report: Report) -> list[Any]:
     return [*parts, f" {'ends as soon as it can' if report.cancelling else report.message}"]
 
 
-def _trouble(error: GanatomyError) -> Component:
+def trouble(error: GanatomyError) -> Component:
+    """Return what is wrong, in a line."""
     return html.Span(" ".join(str(error).split()), className="trouble")
