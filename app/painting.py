@@ -176,7 +176,7 @@ class Painting:
         path = home / task.token
         path.mkdir()
         out = dissect.export(
-            generator, path / f"{opened.slug}-painted{origin.path.suffix if origin.path.is_file() else ''}", edits,
+            generator, path / f"{opened.slug}-painted{origin.ending}", edits,
             progress=desk.progress,
         )  # fmt: skip
         if out.is_dir():

@@ -260,7 +260,7 @@ class Rewriting:
             raise GanatomyError(f"{generator.name} came from no file; export a bundle, which any edit can be part of")
         desk.say("writing and comparing")
         token, folder = secrets.token_urlsafe(18), Path(tempfile.mkdtemp(dir=self._exports_folder()))
-        name = f"{UNFIT.sub('-', generator.name)}-edited{origin.path.suffix}"
+        name = f"{UNFIT.sub('-', generator.name)}-edited{origin.ending}"
         try:
             path = dissect.export(generator, folder / name, edits, progress=desk.progress)
             if path.is_dir():

@@ -46,7 +46,6 @@ from .options import Accept, Device, Options
 MARKER = "ganatomy-clean.json"
 PICTURES = 16  # of each protocol
 PLAIN, SEQUENTIAL = "plain", "sequential"
-SUFFIXES = {"torch zip": ".pth", "safetensors": ".safetensors"}  # of weights that were fetched, which have none
 UNBOUNDED = ("unlike", "fid")  # strategies whose scores are distances
 OWN_SAMPLES = (
     "no --reference: distances are from the generator's own samples. Units shape these too, so taking some away can "
@@ -247,7 +246,7 @@ def _exported(generator: Generator, recipe: Recipe, folder: Path) -> dict[str, s
     """Write the cleaned checkpoint where the edits are exactly weights, else a bundle; return what it is by name."""
     origin = generator.origin
     if origin is not None:
-        name = f"cleaned{origin.path.suffix or SUFFIXES.get(origin.format, '')}"
+        name = f"cleaned{origin.ending}"
         try:
             dissect.export(generator, folder / name, recipe)
             return {name: "the cleaned checkpoint, in the flavour that the original came in"}

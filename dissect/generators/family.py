@@ -49,6 +49,9 @@ class Fact:
     source: str
 
 
+ENDINGS = {"torch zip": ".pth", "safetensors": ".safetensors"}  # by format
+
+
 @dataclass(frozen=True)
 class Origin:
     """The file that a generator came from; what an export rewrites.
@@ -66,6 +69,11 @@ class Origin:
     where: str
     layout: Layout
     given: Mapping[str, object] = field(default_factory=dict)
+
+    @property
+    def ending(self) -> str:
+        """With what another file of this kind ends its name; weights that were fetched have no ending of their own."""
+        return "" if self.path.is_dir() else self.path.suffix or ENDINGS.get(self.format, "")
 
 
 @dataclass
