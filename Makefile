@@ -8,7 +8,7 @@ ARGS   ?=
 # The tests of a file stay together, since they share what is slow to make; a thread each, or processes would wait for each other.
 JOBS   ?= -n auto --dist loadfile
 
-.PHONY: demo test test-latest lint format bench clean
+.PHONY: demo test test-latest lint format docs bench clean
 
 demo: $(STAMP)
 	$(BIN)/ganatomy demo $(ARGS)
@@ -28,6 +28,9 @@ lint: $(DEV)
 
 format: $(DEV)
 	$(BIN)/ruff check --fix . && $(BIN)/ruff format .
+
+docs: $(DEV)
+	PYTHONPATH=. $(BIN)/python tools/commands.py
 
 bench: $(DEV)
 	$(BIN)/python benchmarks/pass_cost.py $(ARGS)

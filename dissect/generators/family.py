@@ -16,7 +16,7 @@ from segmodels.files import shown
 
 from .base import Generator
 from .checkpoint import Checkpoint, StoredNetwork, check
-from .layouts import Layout, Tensors
+from .layouts import Layout, Place, Tensors
 from .notes import note_of, settings
 
 # What makes a unit zero: the slices of these canonical tensors, each (name, axis along which the units lie), as zeros.
@@ -146,7 +146,7 @@ class Opening:
             key = self.layout.key_of(name)
             if list(given.shape) != shape_of[name]:
                 wanted = torch.empty(shape_of[name], device="meta")
-                theirs = [list((place.write(t) if place else t).shape) for t in (given, wanted)]
+                theirs = [_shape(place, t) for t in (given, wanted)]
                 raise GanatomyError(f"checkpoint: {key} is {theirs[0]}, expected {theirs[1]}")
             if not given.is_floating_point():
                 raise GanatomyError(f"checkpoint: {key} is {given.dtype}, expected floating-point numbers")
@@ -165,6 +165,14 @@ def unknown_weights(generator: Any, module: str) -> str:
 def as_they_are(stored: Tensors, own: Tensors, changed: set[str]) -> dict[str, Tensor | None]:
     """Hold the network's own tensors in the file."""
     return {}
+
+
+def _shape(place: Place | None, tensor: Tensor) -> list[int]:
+    """Return the shape that a tensor has in its file; its own where it cannot be turned (a kernel of one axis)."""
+    try:
+        return list((place.write(tensor) if place else tensor).shape)
+    except (RuntimeError, IndexError):
+        return list(tensor.shape)
 
 
 @dataclass(frozen=True, eq=False)
