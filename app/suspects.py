@@ -119,7 +119,10 @@ class Suspects:
                 f"{len(asked.tags) - broken}"
             )
         if asked.strategy != "tagged":
-            opened.run.layer(asked.layer).maxima  # noqa: B018 (a run without them is told at once)
+            try:
+                opened.run.layer(asked.layer).maxima  # noqa: B018 (a run without them is told at once)
+            except GanatomyError as error:  # paths are of this machine; a page speaks of names
+                raise GanatomyError(str(error).replace(f"{opened.path.parent}/", "")) from error
 
     def _check_curve(self, opened: OpenRun, asked: Asked) -> None:
         if not FEWEST <= asked.images <= MOST:

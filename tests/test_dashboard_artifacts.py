@@ -5,7 +5,7 @@ import csv
 import numpy as np
 import pytest
 import torch
-from dashboard import chromium, serving, visitors  # noqa: F401
+from dashboard import chromium, planted_file, serving, visitors  # noqa: F401
 from PIL import Image
 
 import dissect
@@ -150,6 +150,9 @@ def test_units_may_be_spared_and_pages_of_the_sheet_turned(address, garbage, vis
     page = visitor.page
     page.click("#artifacts-rank")
     settled(visitor, "tag at least 3 images")
+    for _ in range(2):  # there is nothing before the first
+        page.click("#artifacts-earlier")
+        visitor.settle("#artifacts-sheet button")
     page.click("#artifacts-later")
     visitor.until("() => document.querySelector('#artifacts-sheet button').title === 'seed 24'")
     page.click("#artifacts-strategy")
@@ -198,5 +201,15 @@ def test_a_reference_is_looked_for_beside_the_runs_only(folder):
         for name in ("../elsewhere", "/etc", "none"):
             with pytest.raises(GanatomyError, match="beside the runs"):
                 context.engine.suspects.start(Asked("run", LAYER, ranking=key, reference=name))
+    finally:
+        context.engine.close()
+
+
+def test_a_run_without_maxima_is_named_without_its_folder(planted_file):  # noqa: F811
+    context = context_of(Library([planted_file]))
+    try:
+        with pytest.raises(GanatomyError, match="maxima") as told:
+            context.engine.suspects.start(Asked(planted_file.stem, "layer1", "rare"))
+        assert str(planted_file.parent) not in str(told.value)
     finally:
         context.engine.close()

@@ -9,7 +9,7 @@ import secrets
 from typing import Any
 
 import dash_mantine_components as dmc
-from dash import ALL, ClientsideFunction, Dash, Input, Output, State, dcc, html, no_update
+from dash import ALL, ClientsideFunction, Dash, Input, Output, State, ctx, dcc, html, no_update
 from dash.development.base_component import Component
 
 from dissect.artifacts import Curve
@@ -161,11 +161,11 @@ def _register_tags(app: Dash, context: Context) -> None:
 
     @app.callback(
         Output("artifacts-sheet", "children"), Output("artifacts-first", "data"),
-        Input("artifacts-earlier", "n_clicks"), Input("artifacts-later", "n_clicks"), State("artifacts-who", "data"),
-        prevent_initial_call=True,
+        Input("artifacts-earlier", "n_clicks"), Input("artifacts-later", "n_clicks"), State("artifacts-first", "data"),
+        State("artifacts-who", "data"), prevent_initial_call=True,
     )  # fmt: skip
-    def _turn(earlier: int | None, later: int | None, who: dict[str, Any]) -> tuple[Any, Any]:
-        first = SHEET * max(0, (later or 0) - (earlier or 0))
+    def _turn(_earlier: int | None, _later: int | None, first: int, who: dict[str, Any]) -> tuple[Any, Any]:
+        first = max(0, first + (SHEET if ctx.triggered_id == "artifacts-later" else -SHEET))
         return _sheet(context.opened(str(who["slug"])), first), first
 
     @app.callback(
