@@ -80,6 +80,9 @@ class Cleaning:
         """Whether it helped, by the dose curve, in a sentence; empty without one."""
         if self.curve is None:
             return ""
+        first = self.curve.orders[0][: self.curve.best].tolist()
+        if self.strategy and self.count and sorted(u for some in self.units.values() for u in some) != sorted(first):
+            return f"which units go was chosen by hand; by the curve it would be the first {len(first)} of the ranking"
         images = (
             f"on {self.curve.facts['images']} images {'that the ranking did not see' if self.strategy else 'apart'}"
         )
@@ -112,8 +115,9 @@ def dose_figure(curve: Curve) -> go.Figure:
     """Return the chart of a distance against the number of units that are taken away."""
     figure = go.Figure(
         layout={
-            "height": 380, "font": {"family": FONTS}, "xaxis": {"title": "units taken away"},
-            "yaxis": {"title": "kernel distance", "rangemode": "tozero"}, "template": "none",
+            "height": 380, "font": {"family": FONTS},
+            "xaxis": {"title": {"text": "units taken away", "standoff": 6}, "automargin": True},
+            "yaxis": {"title": "kernel distance", "rangemode": "tozero", "automargin": True}, "template": "none",
             "paper_bgcolor": CLEAR, "plot_bgcolor": CLEAR, "legend": {"orientation": "h", "y": 1.12},
             "margin": {"l": 70, "r": 20, "t": 40, "b": 50},
         }

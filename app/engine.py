@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterable
 from dataclasses import dataclass
 
+from .exports import Exports
 from .library import Library
 from .live import Live
 from .measures import Measures
@@ -25,7 +26,7 @@ class Engine:
         worker: owns the device. orders: dissections. live: images on demand. tables: of runs without a cache.
         rewriting: edits of weights.
         painting: edits under a brush. measures: what units cause.
-        suspects: units that draw what is broken.
+        suspects: units that draw what is broken. exports: files that wait to be fetched.
     """
 
     worker: Worker
@@ -36,6 +37,7 @@ class Engine:
     painting: Painting
     measures: Measures
     suspects: Suspects
+    exports: Exports
 
     @classmethod
     def begin(cls, library: Library, named: Iterable[str] = (), device: str = "cpu") -> Engine:
@@ -46,16 +48,16 @@ class Engine:
             named: weights that were named when the dashboard was started.
             device: where generators and segmenters run.
         """
-        worker, weights = Worker(), Weights(named, device)
+        worker, weights, exports = Worker(), Weights(named, device), Exports()
         orders, live = Orders(library, weights, worker), Live(weights, worker)
-        rewriting = Rewriting(library, orders, live, worker)
+        rewriting = Rewriting(library, orders, live, worker, exports)
         measures = Measures(library, orders, live, worker)
-        painting, suspects = Painting(live, worker), Suspects(library, live, worker)
-        return cls(worker, orders, live, Tables(), rewriting, painting, measures, suspects)
+        painting = Painting(live, worker, exports)
+        suspects = Suspects(library, orders, live, worker, exports)
+        return cls(worker, orders, live, Tables(), rewriting, painting, measures, suspects, exports)
 
     def close(self) -> bool:
-        """End both threads, what they have finished kept; tell whether they have ended."""
+        """End both threads, what they have finished kept, exports removed; tell whether they have ended."""
         ended = self.worker.close()
-        self.rewriting.close()
-        self.painting.close()
+        self.exports.close()
         return self.tables.close() and ended

@@ -7,9 +7,6 @@ from __future__ import annotations
 
 import secrets
 import tempfile
-import threading
-import zipfile
-from collections import OrderedDict
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -25,6 +22,7 @@ from dissect.generators.stylebased import StyleGenerator
 from dissect.pictures import to_bytes
 from segmodels import GanatomyError
 
+from .exports import Exports
 from .library import OpenRun
 from .live import Bytes, Live, Studio
 from .paint_edits import Floats, Start, file_of
@@ -34,7 +32,6 @@ from .worker import Desk, Worker
 FEWEST_BEST, MOST_BEST = 5, 64  # units of a concept, unasked at least and at most
 PUTS = ("high", "mean")  # what "draw" may put in a unit's place
 KIND = "paint export"
-EXPORTS_KEPT = 4
 
 
 @dataclass(frozen=True)
@@ -63,11 +60,8 @@ class Task:
 class Painting:
     """Draws and exports what pages ask for. May be called from any thread."""
 
-    def __init__(self, live: Live, worker: Worker) -> None:
-        self.live, self.worker = live, worker
-        self._exports: OrderedDict[str, Path] = OrderedDict()
-        self._folder: tempfile.TemporaryDirectory[str] | None = None
-        self._lock = threading.Lock()
+    def __init__(self, live: Live, worker: Worker, exports: Exports) -> None:
+        self.live, self.worker, self.exports = live, worker, exports
 
     def drawn(
         self, opened: OpenRun, start: Start, edits: Sequence[Edit], layer: str,
@@ -150,41 +144,15 @@ class Painting:
                 return report
         raise GanatomyError("this export is not known any more; export again")
 
-    def exported(self, token: str) -> Path:
-        """Return the file that an export has written; GanatomyError if it is not there (any more)."""
-        with self._lock:
-            path = self._exports.get(token)
-        if path is None or not path.is_file():
-            raise GanatomyError("this export is not kept any more; export again")
-        return path
-
-    def close(self) -> None:
-        """Remove what was exported."""
-        with self._lock:
-            if self._folder is not None:
-                self._folder.cleanup()
-                self._folder = None
-
     def _write(self, opened: OpenRun, edits: tuple[Edit, ...], task: Task, desk: Desk) -> None:
         desk.say("writing the checkpoint, and comparing what it draws")
         generator = self.live.weights.of(opened.run)
         origin = (generator.original or generator).origin
         assert origin is not None, "which was asked before"
-        with self._lock:
-            self._folder = self._folder or tempfile.TemporaryDirectory(prefix="ganatomy-")
-            home = Path(self._folder.name)
-        path = home / task.token
-        path.mkdir()
-        out = dissect.export(
-            generator, path / f"{opened.slug}-painted{origin.ending}", edits,
-            progress=desk.progress,
-        )  # fmt: skip
-        if out.is_dir():
-            out = _zipped(out)
-        with self._lock:
-            self._exports[task.token] = out
-            while len(self._exports) > EXPORTS_KEPT:
-                self._exports.popitem(last=False)[1].unlink(missing_ok=True)
+        with self.exports.made(task.token) as folder:
+            dissect.export(
+                generator, folder / f"{opened.slug}-painted{origin.ending}", edits, progress=desk.progress
+            )  # fmt: skip
 
 
 def painted(studio: Studio, start: Start, edits: Sequence[Edit], layer: str) -> tuple[Bytes, Bytes]:
@@ -268,15 +236,6 @@ def _some(edits: Sequence[Edit]) -> tuple[Edit, ...]:
     if not active:
         raise GanatomyError("nothing has been painted yet, or every edit is switched off")
     return active
-
-
-def _zipped(folder: Path) -> Path:
-    """Return a folder of files as one zip, not compressed, beside it."""
-    out = folder.with_name(folder.name + ".zip")
-    with zipfile.ZipFile(out, "w") as archive:
-        for file in sorted(folder.iterdir()):
-            archive.write(file, f"{folder.name}/{file.name}")
-    return out
 
 
 def described(made: Brush) -> dict[str, Any]:

@@ -135,7 +135,7 @@ def _checkpoints(server: Flask, context: Context) -> None:
     @server.get("/painting/<slug>/checkpoint/<token>/file")
     @answers
     def painting_file(slug: str, token: str) -> Response:
-        path = act.exported(token)
+        path = context.engine.exports.file(token)
         return file(path.read_bytes(), BINARY, path.name)
 
 

@@ -2,14 +2,15 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Collection, Sequence
+from contextlib import AbstractContextManager
 from dataclasses import dataclass
 from itertools import count, islice
 from pathlib import Path
 
 import dissect
-from dissect import Effect, FeatureEdit, GanatomyError, Recipe, artifacts
-from dissect.artifacts import Classifier
+from dissect import Effect, FeatureEdit, GanatomyError, Recipe, Run, artifacts
+from dissect.artifacts import Classifier, Curve, Ranking
 from dissect.artifacts.unlike import features_of
 from dissect.effects.controls import control_edits
 from dissect.metrics import Drawn, Looks, Score, compare
@@ -23,6 +24,7 @@ from .experiments import LARGEST_SEED, Ground
 KEPT = ("fid", "frechet", "kernel")
 CANDIDATES = 4  # times as many images, of which those that most activate the units are chosen
 PLAIN, CHOSEN = "plain", "chosen"
+Watch = Callable[[str], AbstractContextManager[Callable[[int, int], None]]]  # says what is done, then how far it is
 BEFORE, AFTER, CONTROL = "before", "after", "random units"
 
 
@@ -44,15 +46,38 @@ class Seeds:
     pool: list[int]
 
     @classmethod
-    def apart(cls, after: Sequence[int], tags: Path | None, classifier: Path | None = None) -> Seeds:
-        """Return as many for each step as ``after`` has, from its first on; GanatomyError if there are too few."""
-        known = set(artifacts.read_tags(tags).seeds.tolist()) if tags is not None else set()
-        if classifier is not None:
-            known |= set(Classifier.load(classifier).seeds.tolist())
-        if after[0] + (3 + CANDIDATES) * len(after) + len(known) > LARGEST_SEED:
-            raise GanatomyError(f"there are too few seeds after the run's for {len(after)} samples; ask for fewer")
-        free = (seed for seed in count(after[0]) if seed not in known)
-        return cls(*(list(islice(free, times * len(after))) for times in (1, 1, 1, CANDIDATES)))
+    def after(cls, first: Sequence[int], known: Collection[int] = ()) -> Seeds:
+        """Return as many for each step as ``first`` has, from its first on, none of them ``known``.
+
+        Raises:
+            GanatomyError: if there are too few.
+        """
+        if first[0] + (3 + CANDIDATES) * len(first) + len(known) > LARGEST_SEED:
+            raise GanatomyError(f"there are too few seeds after the run's for {len(first)} samples; ask for fewer")
+        free = (seed for seed in count(first[0]) if seed not in known)
+        return cls(*(list(islice(free, times * len(first))) for times in (1, 1, 1, CANDIDATES)))
+
+
+def seen_by(tags: Path | None, classifier: Path | None) -> set[int]:
+    """Return the seeds that people have tagged, or that a classifier was trained on."""
+    known = set(artifacts.read_tags(tags).seeds.tolist()) if tags is not None else set()
+    if classifier is not None:
+        known |= set(Classifier.load(classifier).seeds.tolist())
+    return known
+
+
+def unseen(run: Run, ranking: Ranking, images: int) -> Sequence[int]:
+    """Return seeds after a run's that a ranking's tags do not hold; GanatomyError if there are too few."""
+    first, known = int(run.seeds.max()) + 1, set(ranking.facts.get("seeds", ()))
+    if first + images + len(known) > LARGEST_SEED:
+        raise GanatomyError(f"there are too few seeds after the run's for {images} images")
+    return list(islice((seed for seed in count(first) if seed not in known), images))
+
+
+def chosen_on(run: Run, ranking: Ranking, curve: Curve | None) -> set[int]:
+    """Return the seeds by which units, and how many of them, were chosen."""
+    chosen = unseen(run, ranking, int(curve.facts["images"])) if curve is not None else ()
+    return {*ranking.facts.get("seeds", ()), *chosen}
 
 
 @dataclass(frozen=True, eq=False)
@@ -78,8 +103,14 @@ def units_of(recipe: Recipe) -> dict[str, tuple[int, ...]]:
     return found
 
 
-def proved(ground: Ground, seeds: Seeds, recipe: Recipe, target: Float64, features: Extractor) -> Proof:
-    """Measure before and after by both protocols, with the same done to random other units, and what concepts did."""
+def proved(
+    ground: Ground, seeds: Seeds, recipe: Recipe, target: Float64, features: Extractor, watch: Watch = progress
+) -> Proof:
+    """Measure before and after by both protocols, with the same done to random other units, and what concepts did.
+
+    Args:
+        target: features of the reference [M, D]. watch: how it is said what is being done.
+    """
     generator, sampling = ground.generator, Sampling(**ground.how)
     strongest = artifacts.activating(generator, units_of(recipe), seeds.pool, len(seeds.prove), sampling)
     (control,) = control_edits(generator, list(recipe), 1)
@@ -87,9 +118,9 @@ def proved(ground: Ground, seeds: Seeds, recipe: Recipe, target: Float64, featur
     scores = []
     for protocol, some in ((PLAIN, seeds.prove), (CHOSEN, strongest)):
         for done, edits in variants:
-            with progress(f"{protocol}, {done}", unit="images") as update:
+            with watch(f"{protocol}, {done}") as update:
                 found = features_of(Drawn(generator, some, edits, sampling), features, progress=update)
             scores.append((protocol, done, compare(Looks(found), Looks(target), features, only=KEPT)))
-    with progress("concepts") as update:
+    with watch("concepts") as update:
         effect = dissect.effect(generator, ground.segmenter, recipe, seeds.prove, progress=update, **ground.how)
     return Proof(scores, effect, strongest)

@@ -8,14 +8,9 @@ a layer's keys is kept in ``run.memory.h5`` beside the run, where the command li
 from __future__ import annotations
 
 import secrets
-import shutil
-import tempfile
-import threading
 import warnings
-from collections import OrderedDict
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
-from pathlib import Path
 from typing import Any
 
 import dissect
@@ -29,6 +24,7 @@ from rewrite.solve import METHODS
 from rewrite.stored import memory_path
 from segmodels import GanatomyError, Segmenter
 
+from .exports import Exports
 from .library import UNFIT, Library, OpenRun
 from .live import Live
 from .matched import pictures
@@ -43,7 +39,6 @@ KIND = "rewrite"
 WHAT = {"match": "looking for matches", "solve": "solving", "judge": "judging", "export": "exporting"}
 MOST_RANK, MOST_MEMORY = 20, 4096
 MOST_MATCHES, MOST_JUDGED = 24, 1000
-EXPORTS_KEPT = 3  # files, of whoever
 
 Does = Callable[[OpenRun, Generator, tuple[Edit, ...], "Asked", Desk], dict[str, Any]]
 
@@ -110,15 +105,13 @@ class Rewriting:
     """Takes questions, on any thread, and does them on the worker's.
 
     Attributes:
-        shelf: edits by key.
+        shelf: edits by key. exports: checkpoints that wait to be fetched.
     """
 
-    def __init__(self, library: Library, orders: Orders, live: Live, worker: Worker) -> None:
+    def __init__(self, library: Library, orders: Orders, live: Live, worker: Worker, exports: Exports) -> None:
         self.library, self.orders, self.live, self.worker = library, orders, live, worker
+        self.exports = exports
         self.shelf = Shelf()
-        self._exports: OrderedDict[str, Path] = OrderedDict()
-        self._folder: tempfile.TemporaryDirectory[str] | None = None
-        self._lock = threading.Lock()
         self._does: dict[str, Does] = {
             "match": self._match, "solve": self._solve, "judge": self._judge, "export": self._export,
         }  # fmt: skip
@@ -163,19 +156,6 @@ class Rewriting:
             if isinstance(report.details, Task) and secrets.compare_digest(report.details.token, token):
                 return report
         raise GanatomyError("this job is not known any more; the dashboard was started anew, or has done many since")
-
-    def exported(self, token: str) -> Path:
-        """Return the file that an export has made; GanatomyError if it is not there (any more)."""
-        with self._lock:
-            path = self._exports.get(token)
-        if path is None or not path.exists():
-            raise GanatomyError("this export is not kept any more; export again")
-        return path
-
-    def close(self) -> None:
-        """Remove what was exported."""
-        if self._folder is not None:
-            self._folder.cleanup()
 
     # -- on the worker's thread ----------------------------------------------------------------------------
 
@@ -259,25 +239,10 @@ class Rewriting:
         if origin is None:
             raise GanatomyError(f"{generator.name} came from no file; export a bundle, which any edit can be part of")
         desk.say("writing and comparing")
-        token, folder = secrets.token_urlsafe(18), Path(tempfile.mkdtemp(dir=self._exports_folder()))
-        name = f"{UNFIT.sub('-', generator.name)}-edited{origin.ending}"
-        try:
-            path = dissect.export(generator, folder / name, edits, progress=desk.progress)
-            if path.is_dir():
-                path = Path(shutil.make_archive(str(path), "zip", path))
-        except BaseException:
-            shutil.rmtree(folder, ignore_errors=True)
-            raise
-        with self._lock:
-            self._exports[token] = path
-            while len(self._exports) > EXPORTS_KEPT:
-                shutil.rmtree(self._exports.popitem(last=False)[1].parent, ignore_errors=True)
-        return {"file": token, "name": path.name}
-
-    def _exports_folder(self) -> str:
-        if self._folder is None:
-            self._folder = tempfile.TemporaryDirectory(prefix="ganatomy-exports-")
-        return self._folder.name
+        token, name = secrets.token_urlsafe(18), f"{UNFIT.sub('-', generator.name)}-edited{origin.ending}"
+        with self.exports.made(token) as folder:
+            dissect.export(generator, folder / name, edits, progress=desk.progress)
+        return {"file": token, "name": self.exports.file(token).name}
 
 
 def sampling_of(run: Run) -> Sampling:

@@ -170,7 +170,7 @@ def _jobs(server: Flask, context: Context) -> None:
     @server.get("/rewriting/<slug>/export/<token>")
     @told
     def rewriting_export(slug: str, token: str) -> Response:
-        path = rewriting.exported(token)
+        path = context.engine.exports.file(token)
         return file(path.read_bytes(), RECIPE, path.name)
 
 

@@ -1,22 +1,24 @@
-"""What the Artifacts page has done: units ranked, and the distance from a reference measured without the worst of them.
+"""What the Artifacts page has done: units ranked, how many to take away, and what is taken away proved and packed.
 
-Both are jobs of the worker, and their results lie beside the run, where the command line and the report find them.
+All are jobs of the worker. Rankings and curves lie beside the run, where the command line and the report find them.
 Whose tags they are is not kept but as a part of what determined a ranking: they come with each question.
 """
 
 from __future__ import annotations
 
 import secrets
-from collections.abc import Sequence
-from dataclasses import dataclass
-from itertools import count, islice
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass, field
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import torch
 
-from dissect import Generator, Run, artifacts
-from dissect.artifacts import Ranking, Tags
+import dissect
+from dissect import Generator, Recipe, Run, artifacts
+from dissect.artifacts import Curve, Ranking, Tags
 from dissect.artifacts.unlike import features_of
 from dissect.effects import add
 from dissect.metrics import Drawn, Pictures
@@ -24,21 +26,28 @@ from dissect.metrics.extractors import Extractor, load
 from dissect.metrics.gaussians import Float64
 from segmodels import GanatomyError
 
-from .experiments import LARGEST_SEED
-from .library import Library, OpenRun
+from .cleaned import Cleaning
+from .cleaned_folder import write_folder
+from .experiments import Setting, how_drawn
+from .exports import Exports
+from .library import UNFIT, Library, OpenRun
 from .live import Live
+from .orders import Orders
+from .proof import Seeds, chosen_on, proved, units_of, unseen
 from .reports import Report
 from .rewriting import sampling_of
+from .tagging import FEWEST_TAGS, Tagged
 from .weights import inside_of
 from .worker import Desk, Worker
 
 KIND = "artifacts"
+RANK, CURVE, PROVE = "rank", "curve", "prove"
 STRATEGIES = {
     "tagged": "units that are on in images tagged broken, and off in fine ones",
+    "defect": "units that are on where broken images are marked, and off elsewhere in them",
     "rare": "units that hardly ever fire, and then strongly (needs a run with --maxima)",
     "unlike": "units whose strongest images are unlike all others (needs a run with --maxima)",
 }
-FEWEST_TAGS = 3  # of each kind
 IMAGES, FEWEST, MOST = 60, 20, 5000
 MOST_UNITS = 50
 
@@ -48,17 +57,22 @@ class Asked:
     """A question of one visitor, known by its token.
 
     Attributes:
-        slug, layer: of the run. strategy: of a ranking, or "" for a curve.
-        tags: (seed, whether it is broken). ranking: key of that whose units are taken away.
+        what: ``rank``, ``curve`` or ``prove``.
+        slug, layer: of the run. strategy: of a ranking.
+        tags: what the visitor has tagged. ranking: key of that whose units are taken away.
+        units: that are taken away and proved. curve: key of that by which their number was chosen, "" for none.
         reference: name of a folder or zip of pictures beside the runs, "" for the run's own samples.
-        images: of the curve. extractor: by name, "" for the best that is here.
+        images: of a curve or a proof. extractor: by name, "" for the best that is here.
     """
 
+    what: str
     slug: str
     layer: str
     strategy: str = ""
-    tags: tuple[tuple[int, bool], ...] = ()
+    tags: Tagged = field(default_factory=Tagged)
     ranking: str = ""
+    units: tuple[int, ...] = ()
+    curve: str = ""
     reference: str = ""
     images: int = IMAGES
     extractor: str = ""
@@ -68,8 +82,9 @@ class Asked:
 class Suspects:
     """Takes questions on any thread, and answers them on the worker's."""
 
-    def __init__(self, library: Library, live: Live, worker: Worker) -> None:
-        self.library, self.live, self.worker = library, live, worker
+    def __init__(self, library: Library, orders: Orders, live: Live, worker: Worker, exports: Exports) -> None:
+        self.library, self.orders, self.live, self.worker, self.exports = library, orders, live, worker, exports
+        self._does = {RANK: self._rank, CURVE: self._curve, PROVE: self._prove}
 
     def reason(self, run: Run) -> str:
         """Say in a line why nothing of a run can be cleaned here, "" if it may be."""
@@ -85,14 +100,20 @@ class Suspects:
         if reason := self.reason(opened.run):
             raise GanatomyError(reason)
         opened.layer(asked.layer)
-        if asked.strategy:
-            self._check_ranking(opened, asked)
-            work, what = self._rank, f"ranking by {asked.strategy}"
-        else:
-            self._check_curve(opened, asked)
-            work, what = self._curve, f"taking units away, {asked.images} images"
-        title = f"{asked.slug}: {what}, {asked.layer}"
-        return self.worker.submit(KIND, title, lambda desk: work(opened, asked, desk), details=asked)
+        check, title = {
+            RANK: (self._check_ranking, f"ranking by {asked.strategy}"),
+            CURVE: (self._check_distance, f"taking units away, {asked.images} images"),
+            PROVE: (self._check_proof, f"proving {len(asked.units)} units taken away, {asked.images} images"),
+        }[asked.what]
+        check(opened, asked)
+
+        def work(desk: Desk) -> Any:
+            desk.say("opening the generator")
+            generator = self.live.weights.of(opened.run)
+            desk.pause()
+            return self._does[asked.what](opened, generator, asked, desk)
+
+        return self.worker.submit(KIND, f"{asked.slug}: {title}, {asked.layer}", work, details=asked)
 
     def report(self, number: int, token: str) -> Report:
         """Return how a visitor's job stands; GanatomyError if it is another's, or not known (any more)."""
@@ -109,28 +130,50 @@ class Suspects:
         ranking: Ranking = found[key]
         return ranking
 
+    def earlier(self, opened: OpenRun) -> dict[str, str]:
+        """Return the rankings that are kept beside a run, the latest first: what each is, by key."""
+        found = opened.run.effects
+        keys = [key for key in found if found.kind(key) == Ranking.kind]
+        return {key: _called(found.header(key)) for key in reversed(keys)}
+
+    def curve_of(self, opened: OpenRun, ranking: str) -> str:
+        """Return the key of the latest curve of a ranking, "" if there is none."""
+        found = opened.run.effects
+        curves = [key for key in found if found.kind(key) == Curve.kind and found.header(key).get("ranking") == ranking]
+        return curves[-1] if curves else ""
+
     def _check_ranking(self, opened: OpenRun, asked: Asked) -> None:
         if asked.strategy not in STRATEGIES:
             raise GanatomyError(f"expected the ranking as one of {', '.join(STRATEGIES)}, got {asked.strategy[:40]!r}")
-        broken = sum(kind for _, kind in asked.tags)
-        if asked.strategy == "tagged" and min(broken, len(asked.tags) - broken) < FEWEST_TAGS:
+        if asked.strategy == "tagged" and min(asked.tags.broken, asked.tags.fine) < FEWEST_TAGS:
             raise GanatomyError(
-                f"tag at least {FEWEST_TAGS} images as broken and {FEWEST_TAGS} as fine; these are {broken} and "
-                f"{len(asked.tags) - broken}"
+                f"tag at least {FEWEST_TAGS} images as broken and {FEWEST_TAGS} as fine; these are "
+                f"{asked.tags.broken} and {asked.tags.fine}"
             )
-        if asked.strategy != "tagged":
+        if asked.strategy == "defect" and len(asked.tags.regions) < FEWEST_TAGS:
+            raise GanatomyError(
+                f"mark in at least {FEWEST_TAGS} broken images where they are broken; these are "
+                f"{len(asked.tags.regions)}"
+            )
+        if asked.strategy in ("rare", "unlike"):
             try:
                 opened.run.layer(asked.layer).maxima  # noqa: B018 (a run without them is told at once)
             except GanatomyError as error:  # paths are of this machine; a page speaks of names
                 raise GanatomyError(str(error).replace(f"{opened.path.parent}/", "")) from error
 
-    def _check_curve(self, opened: OpenRun, asked: Asked) -> None:
+    def _check_distance(self, opened: OpenRun, asked: Asked) -> None:
         if not FEWEST <= asked.images <= MOST:
             raise GanatomyError(f"expected {FEWEST} to {MOST:,} images, got {asked.images:,}")
         if self.ranking(opened, asked.ranking).layer != asked.layer:
             raise GanatomyError(f"this ranking is of another layer than {asked.layer}; rank again")
         if asked.reference:
             self._folder_of(asked)
+
+    def _check_proof(self, opened: OpenRun, asked: Asked) -> None:
+        self._check_distance(opened, asked)
+        channels = opened.layer(asked.layer).units
+        if not asked.units or len(asked.units) > channels // 2 or not set(asked.units) <= set(range(channels)):
+            raise GanatomyError(f"expected 1 to {channels // 2} units of {asked.layer}, got {len(asked.units)}")
 
     def _folder_of(self, asked: Asked) -> Path:
         inside = inside_of(self.library.folder, asked.reference)
@@ -142,32 +185,21 @@ class Suspects:
 
     # -- on the worker's thread ----------------------------------------------------------------------------
 
-    def _rank(self, opened: OpenRun, asked: Asked, desk: Desk) -> str:
+    def _rank(self, opened: OpenRun, generator: Generator, asked: Asked, desk: Desk) -> str:
         """Rank, keep the ranking, and return its key."""
-        generator = self._generator(opened, desk)
         if asked.strategy == "rare":
             return add(opened.run, artifacts.rare(opened.run, asked.layer))
-        sampling = sampling_of(opened.run)
-        if asked.strategy == "tagged":
+        if asked.strategy in ("tagged", "defect"):
             desk.say("looking at the tagged images")
-            seeds = [seed for seed, _ in asked.tags]
-            tags = Tags(np.array(seeds, np.int64), np.array([kind for _, kind in asked.tags], bool), {})
-            codes = generator.sample(seeds, sampling.classes, sampling.truncation, sampling.cutoff, sampling.noise)
-            return add(opened.run, artifacts.tagged(generator, asked.layer, codes, tags))
+            return add(opened.run, _by_tags(opened.run, generator, asked))
         extractor = load(asked.extractor or None, str(generator.device))
         images = self._own(opened, generator, extractor, desk)
         return add(opened.run, artifacts.unlike(opened.run, asked.layer, images, None, extractor))
 
-    def _curve(self, opened: OpenRun, asked: Asked, desk: Desk) -> str:
+    def _curve(self, opened: OpenRun, generator: Generator, asked: Asked, desk: Desk) -> str:
         """Measure the dose curve of a ranking's units, keep it, and return its key."""
-        ranking, generator = self.ranking(opened, asked.ranking), self._generator(opened, desk)
-        extractor = load(asked.extractor or None, str(generator.device))
-        if asked.reference:
-            desk.say("looking at the reference")
-            pictures = Pictures(self._folder_of(asked), generator.resolution)
-            reference, named = features_of(pictures, extractor, progress=desk.progress), asked.reference
-        else:
-            reference, named = self._own(opened, generator, extractor, desk), "the generator's own samples"
+        ranking, extractor = self.ranking(opened, asked.ranking), load(asked.extractor or None, str(generator.device))
+        reference, named = self._reference(opened, generator, asked, extractor, desk)
         desk.say("taking units away")
         most = min(len(ranking.top(MOST_UNITS)), generator.layer(asked.layer).channels // 2)
         steps = [step for step in artifacts.cleaning.STEPS if step <= most]
@@ -177,22 +209,78 @@ class Suspects:
         )  # fmt: skip
         return add(opened.run, made)
 
+    def _prove(self, opened: OpenRun, generator: Generator, asked: Asked, desk: Desk) -> dict[str, Any]:
+        """Measure what taking the units away does, and pack it with the cleaned file; the token that it is fetched by.
+
+        Images are neither those that the ranking saw, nor those by which the number was chosen.
+        """
+        run, ranking = opened.run, self.ranking(opened, asked.ranking)
+        curve = self._measured(opened, asked)
+        extractor = load(asked.extractor or None, str(generator.device))
+        target, named = self._reference(opened, generator, asked, extractor, desk)
+        desk.say("opening the segmenter")
+        eyes, known = self.orders.segmenter_of(run), chosen_on(run, ranking, curve)
+        seeds = Seeds.after(range(int(run.seeds.max()) + 1, int(run.seeds.max()) + 1 + asked.images), known)
+        ground = Setting(run, generator, eyes, seeds.prove, how_drawn(run), True)
+        recipe = Recipe([dissect.ablate(asked.layer, list(asked.units))], generator)
+
+        @contextmanager
+        def watch(what: str) -> Iterator[Any]:
+            desk.say(what)
+            yield desk.progress
+
+        proof = proved(ground, seeds, recipe, target, extractor, watch)
+        made = Cleaning(
+            generator.name, (asked.layer,), units_of(recipe), ranking.strategy, curve, proof.scores, proof.effect,
+            f"{named}, {len(target)} images",
+        )  # fmt: skip
+        desk.say("writing and comparing")
+        token = secrets.token_urlsafe(18)
+        with self.exports.made(token) as room:
+            folder = room / f"{UNFIT.sub('-', opened.slug)}-clean"
+            folder.mkdir()
+            write_folder(folder, ground, seeds, made, recipe, proof)
+        return {"file": token, "name": self.exports.file(token).name}
+
+    def _measured(self, opened: OpenRun, asked: Asked) -> Curve | None:
+        """Return the curve by which the number of units was chosen, if there is one."""
+        found = opened.run.effects
+        if asked.curve not in found or found.kind(asked.curve) != Curve.kind:
+            return None
+        curve: Curve = found[asked.curve]
+        return curve if curve.facts["ranking"] == asked.ranking else None
+
+    def _reference(
+        self, opened: OpenRun, generator: Generator, asked: Asked, extractor: Extractor, desk: Desk
+    ) -> tuple[Float64, str]:
+        """Return features [M, D] of what images are compared with, and what that is."""
+        if not asked.reference:
+            return self._own(opened, generator, extractor, desk), "the generator's own samples"
+        desk.say("looking at the reference")
+        pictures = Pictures(self._folder_of(asked), generator.resolution)
+        return features_of(pictures, extractor, progress=desk.progress), asked.reference
+
     def _own(self, opened: OpenRun, generator: Generator, extractor: Extractor, desk: Desk) -> Float64:
         desk.say("looking at the run's samples")
         drawn = Drawn(generator, opened.run.seeds.tolist(), sampling=sampling_of(opened.run))
         with torch.no_grad():
             return features_of(drawn, extractor, progress=desk.progress)
 
-    def _generator(self, opened: OpenRun, desk: Desk) -> Generator:
-        desk.say("opening the generator")
-        generator = self.live.weights.of(opened.run)
-        desk.pause()
-        return generator
+
+def _by_tags(run: Run, generator: Generator, asked: Asked) -> Ranking:
+    how, tags = how_drawn(run), asked.tags.read()
+    if asked.strategy == "tagged":
+        codes = generator.sample(tags.seeds.tolist(), **how)
+        return artifacts.tagged(generator, asked.layer, codes, Tags(tags.seeds, tags.broken, {}))
+    seeds = list(tags.regions)
+    regions = np.stack([tags.regions[seed] for seed in seeds])
+    codes = generator.sample(seeds, **how)
+    return artifacts.defect(generator, asked.layer, codes, regions, source="people", seeds=seeds)
 
 
-def unseen(run: Run, ranking: Ranking, images: int) -> Sequence[int]:
-    """Return seeds after a run's that a ranking's tags do not hold; GanatomyError if there are too few."""
-    first, known = int(run.seeds.max()) + 1, set(ranking.facts.get("seeds", ()))
-    if first + images + len(known) > LARGEST_SEED:
-        raise GanatomyError(f"there are too few seeds after the run's for {images} images")
-    return list(islice((seed for seed in count(first) if seed not in known), images))
+def _called(facts: Any) -> str:
+    """Return what a ranking is, in a few words."""
+    of = [f"{facts[name]} {name}" for name in ("broken", "fine") if name in facts]
+    if "regions" in facts:
+        of = [f"{facts['images']} regions by {facts['regions']}"]
+    return f"{facts['layer']}, {facts['strategy']}" + (f": {', '.join(of)}" if of else "")

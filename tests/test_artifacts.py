@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import zipfile
+
 import numpy as np
 import pytest
 import torch
@@ -282,7 +284,8 @@ def test_bad_tags_name_the_line(tmp_path, lines, words):
         artifacts.read_tags(tmp_path / "tags.csv")
 
 
-def test_tags_are_read_and_written(tmp_path):
+@pytest.mark.parametrize("ending", ["csv", "zip"])
+def test_tags_are_read_and_written(tmp_path, ending):
     region = np.zeros((6, 6), np.uint8)
     region[:2] = 255
     Image.fromarray(region).save(tmp_path / "r.png")
@@ -291,10 +294,44 @@ def test_tags_are_read_and_written(tmp_path):
     assert tags.seeds.tolist() == [7, 3, 9]
     assert tags.broken.tolist() == [True, False, True]
     np.testing.assert_array_equal(tags.regions[7], region > 0)
-    artifacts.write_tags(tmp_path / "again.csv", tags)
-    again = artifacts.read_tags(tmp_path / "again.csv")
+    (tmp_path / "other").mkdir()
+    artifacts.write_tags(tmp_path / "other" / f"again.{ending}", tags)
+    again = artifacts.read_tags(tmp_path / "other" / f"again.{ending}")
     assert (again.seeds == tags.seeds).all()
     assert (again.broken == tags.broken).all()
+    assert set(again.regions) == {7}
+    np.testing.assert_array_equal(again.regions[7], region > 0)
+
+
+def zipped(path, **files):
+    with zipfile.ZipFile(path, "w") as archive:
+        for name, content in files.items():
+            archive.writestr(name.replace("_", "."), content)
+
+
+@pytest.mark.parametrize(
+    ("files", "words"),
+    [
+        ({"a_txt": "x"}, "expected one CSV file of tags in it, found 0"),
+        ({"a_csv": "seed,tag\n1,fine\n", "b_csv": ""}, "found 2"),
+        ({"a_csv": "seed,tag,region\n1,broken,r.png\n"}, "the region r.png is not in it"),
+        ({"a_csv": "seed,tag,region\n1,broken,r.png\n", "r_png": "none"}, "cannot be read as a picture"),
+        ({"a_csv": b"\xff\xfe\x00"}, "is damaged"),
+        ({"a_csv": "seed,tag\n1,maybe\n"}, "line 2: expected the tag"),
+    ],
+)
+def test_a_zip_of_tags_that_is_none_is_told_in_a_line(tmp_path, files, words):
+    zipped(tmp_path / "tags.zip", **files)
+    with pytest.raises(GanatomyError, match=words) as told:
+        artifacts.read_tags(tmp_path / "tags.zip")
+    assert "\n" not in str(told.value)
+
+
+@pytest.mark.parametrize("name", ["../r.png", "/etc/r.png"])
+def test_a_region_lies_beside_its_file(tmp_path, name):
+    (tmp_path / "tags.csv").write_text(f"seed,tag,region\n1,broken,{name}\n")
+    with pytest.raises(GanatomyError, match="expected regions beside the file"):
+        artifacts.read_tags(tmp_path / "tags.csv")
 
 
 def test_what_cannot_be_ranked(run, generator, tmp_path):

@@ -16,7 +16,7 @@ import segmodels
 from app.cleaned import Cleaning, write_page
 from app.cli import run
 from app.commands import clean
-from app.proof import Seeds
+from app.proof import Seeds, seen_by
 from app.subjects import is_run, plain_name
 from dissect import GanatomyError, artifacts
 from dissect.metrics import Score
@@ -208,7 +208,7 @@ def test_what_was_measured_is_kept_when_a_later_step_fails(folder, monkeypatch, 
     def fail(*_, **_named):
         raise GanatomyError("no")
 
-    monkeypatch.setattr(clean, "_write", fail)
+    monkeypatch.setattr(clean, "write_folder", fail)
     before = len(dissect.open(folder / "run.h5").effects.of("curve"))
     assert run(["clean", str(folder / "run.h5"), "--extractor", "pixels", "--samples", "24", "--most", "1",
                 "--out", str(folder / "no")]) == 2  # fmt: skip
@@ -237,7 +237,7 @@ def test_no_step_sees_the_images_that_a_classifier_was_trained_on(folder, genera
     shifted = [lines[0], *(f"{int(line.split(',')[0]) + 210},{line.split(',')[1]}," for line in lines[1:])]
     (tmp_path / "tags.csv").write_text("\n".join(shifted))
     assert run(["artifacts", "train", "planted:4", "--tags", str(tmp_path / "tags.csv"), "--out", str(made)]) == 0
-    seeds = Seeds.apart(range(200, 220), None, made)
+    seeds = Seeds.after(range(200, 220), seen_by(None, made))
     every = [seeds.rank, seeds.choose, seeds.prove, seeds.pool]
     assert [len(some) for some in every] == [20, 20, 20, 80]
     assert not set(range(210, 270)) & set().union(*every)

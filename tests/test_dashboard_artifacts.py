@@ -1,18 +1,24 @@
 """In a browser: broken images are tagged, units ranked, their number chosen, and what is left is exported."""
 
 import csv
+import io
+import threading
+import time
+import zipfile
 
 import numpy as np
 import pytest
 import torch
 from dashboard import chromium, planted_file, serving, visitors  # noqa: F401
+from networks import dcgan_tensors
 from PIL import Image
 
 import dissect
 import segmodels
 from app.library import Library
 from app.server import context_of
-from app.suspects import Asked
+from app.suspects import CURVE, RANK, Asked
+from app.tagging import Tagged
 from dissect import GanatomyError
 from dissect.pictures import to_bytes
 
@@ -61,6 +67,17 @@ def shown(page, name):
     return page.inner_text(f"#artifacts-{name}")
 
 
+def suspects(page):
+    cards = shown(page, "suspects").split("\n")
+    return [int(card.split("unit ")[1].split()[0]) for card in cards if "unit " in card]
+
+
+def choose(visitor, name, value):
+    """Choose from a list, as people do."""
+    visitor.page.click(f"#artifacts-{name}")
+    visitor.page.click(f"[role=option]:visible >> text=/^{value}/ >> nth=0")
+
+
 def settled(visitor, word):
     visitor.until("word => document.querySelector('#artifacts-says').innerText.includes(word)", word)
 
@@ -98,9 +115,9 @@ def test_tag_rank_choose_export_and_the_file_draws_the_same(address, folder, gar
     page.click("#artifacts-rank")
     settled(visitor, "measured in")
     visitor.until("() => document.querySelectorAll('#artifacts-suspects .unit').length > 10")
-    first = [int(card.split("unit ")[1].split()[0]) for card in shown(page, "suspects").split("\n") if "unit " in card]
-    assert sorted(first[:2]) == garbage
+    assert sorted(suspects(page)[:2]) == garbage
     page.fill("#artifacts-reference", "real")
+    page.keyboard.press("Enter")
     page.fill("#artifacts-images", "80")
     page.click("#artifacts-extractor")
     page.click("text=pixels")
@@ -132,6 +149,19 @@ def test_tag_rank_choose_export_and_the_file_draws_the_same(address, folder, gar
     assert "/200?" in source
     image = np.asarray(Image.open(_bytes(before)).convert("RGB"))
     assert (image == to_bytes(cleaned(codes)[0].numpy())).all()
+    page.click("#artifacts-prove")  # the same, with its report
+    visitor.until("() => document.querySelector('#artifacts-made')")
+    with page.expect_download() as saving:
+        page.click("#artifacts-made")
+    assert saving.value.suggested_filename == "run-clean.zip"
+    saving.value.save_as(tmp_path / "clean.zip")
+    zipfile.ZipFile(tmp_path / "clean.zip").extractall(tmp_path)
+    proved = dissect.load(tmp_path / "run-clean/cleaned.bundle")
+    assert torch.equal(proved(codes), cleaned(codes))
+    report = (tmp_path / "run-clean/index.html").read_text(encoding="utf-8")
+    assert "2 units of layer2 taken away" in report
+    assert "plain, after" in report
+    assert "nearer to the reference without these units" in report
     page.click("#artifacts-checkpoint")  # a planted generator has no file
     settled(visitor, "came from no file")
     other = visitors(address).visit("/artifacts/run", "#artifacts-sheet button")  # another visitor has none of it
@@ -140,9 +170,157 @@ def test_tag_rank_choose_export_and_the_file_draws_the_same(address, folder, gar
 
 
 def _bytes(values):
-    import io
-
     return io.BytesIO(bytes(values))
+
+
+@pytest.fixture(scope="module")
+def areas(garbage):
+    """Boxes around the garbage of the first seeds that show some, in shares of the image's side."""
+    generator, found = dissect.load("planted:1"), {}
+    codes, edit = generator.sample(SEEDS), dissect.ablate(LAYER, garbage)
+    changed = (generator(codes) != generator(codes, edit)).any(1).numpy()
+    for seed in SEEDS:
+        if changed[seed].any() and len(found) < 4:
+            rows, columns = (np.flatnonzero(changed[seed].any(axis)) for axis in (1, 0))
+            side = changed.shape[-1]
+            found[seed] = (columns[0] / side, rows[0] / side, (columns[-1] + 1) / side, (rows[-1] + 1) / side)
+    return found
+
+
+def test_marked_regions_are_ranked_by_saved_and_opened_again(address, garbage, areas, visitors, tmp_path):  # noqa: F811
+    visitor = visitors(address).visit("/artifacts/run", "#artifacts-sheet button")
+    page = visitor.page
+    assert len(areas) >= 3
+    for number, (seed, (left, top, right, bottom)) in enumerate(areas.items(), 1):
+        page.click(tile(seed))  # and it is there to be marked
+        visitor.until("seed => document.querySelector('#artifacts-where').innerText.includes(`seed ${seed},`)", seed)
+        page.wait_for_timeout(200)
+        page.click("#artifacts-where >> text=box")
+        canvas = page.query_selector("#artifacts-canvas")
+        canvas.scroll_into_view_if_needed()
+        box = canvas.bounding_box()
+        page.mouse.move(box["x"] + left * box["width"], box["y"] + top * box["height"])
+        page.mouse.down()
+        page.mouse.move(box["x"] + right * box["width"], box["y"] + bottom * box["height"], steps=3)
+        page.mouse.up()
+        said = f"{number} of {number} broken images are marked"
+        visitor.until("said => document.querySelector('#artifacts-where').innerText.includes(said)", said)
+    choose(visitor, "strategy", "defect")
+    page.click("#artifacts-rank")
+    settled(visitor, "measured in")
+    visitor.until("() => document.querySelectorAll('#artifacts-suspects .unit').length > 10")
+    assert sorted(suspects(page)[:2]) == garbage
+    with page.expect_download() as saving:
+        page.click("#artifacts-save")
+    assert saving.value.suggested_filename == "tags.zip"
+    saving.value.save_as(tmp_path / "tags.zip")
+    tags = dissect.artifacts.read_tags(tmp_path / "tags.zip")
+    assert set(tags.regions) == set(areas)
+    for seed, (left, top, right, bottom) in areas.items():
+        side = tags.regions[seed].shape[0]
+        rows, columns = (np.flatnonzero(tags.regions[seed].any(axis)) for axis in (1, 0))
+        drawn = np.array([columns[0], rows[0], columns[-1] + 1, rows[-1] + 1]) / side
+        np.testing.assert_allclose(drawn, (left, top, right, bottom), atol=1.5 / 32)
+    other = visitors(address).visit("/artifacts/run", "#artifacts-sheet button")
+    other.page.set_input_files("#artifacts-open input", tmp_path / "tags.zip")
+    other.until(f"() => document.querySelector('#artifacts-tags').innerText === '{len(areas)} broken, 0 fine'")
+    other.until(f"() => document.querySelector('#artifacts-where').innerText.includes('{len(areas)} of {len(areas)}')")
+    (tmp_path / "bad.csv").write_text("seed,tag\n1,maybe\n")
+    other.page.set_input_files("#artifacts-open input", tmp_path / "bad.csv")
+    other.until("() => document.querySelector('#artifacts-opened').innerText.includes('bad.csv, line 2')")
+    assert shown(other.page, "tags") == f"{len(areas)} broken, 0 fine"  # and what was there is there
+
+
+def test_an_earlier_ranking_comes_back_and_a_suspect_is_spared_by_a_click(folder, address, garbage, visitors):  # noqa: F811
+    run = dissect.open(folder / "run.h5")
+    dissect.effects.add(run, dissect.artifacts.rare(run, LAYER))
+    visitor = visitors(address).visit("/artifacts/run", "#artifacts-sheet button")
+    page = visitor.page
+    visitor.until("() => !document.querySelector('#artifacts-knowns').hidden")
+    choose(visitor, "known", f"{LAYER}, rare")
+    visitor.until("() => document.querySelectorAll('#artifacts-suspects .unit').length > 1")
+    first = suspects(page)[0]
+    page.focus("#artifacts-count [role=slider]")
+    for _ in range(2):
+        page.keyboard.press("ArrowRight")
+    visitor.until("() => document.querySelector('#artifacts-chosen').innerText.split(',').length === 2")
+    spare = f'[id=\'{{"type":"artifacts-spare","unit":{first}}}\']'
+    page.click(spare)
+    visitor.until("unit => document.querySelector('#artifacts-spared').value === unit", str(first))
+    visitor.until("spare => document.querySelector(spare).getAttribute('aria-pressed') === 'true'", spare)
+    gone = "unit => !document.querySelector('#artifacts-chosen').innerText.split(', ').includes(unit)"
+    visitor.until(gone, str(first))
+    page.click(spare)
+    visitor.until("() => document.querySelector('#artifacts-spared').value === ''")
+    visitor.until("unit => document.querySelector('#artifacts-chosen').innerText.startsWith(unit + ',')", str(first))
+
+
+def test_a_job_is_found_again_after_a_reload_and_cancelled(address, folder, visitors, monkeypatch):  # noqa: F811
+    """It is held until the page was loaded anew; then its end comes to the page that did not begin it."""
+    held = threading.Event()
+    real = dissect.artifacts.curve
+
+    def slowly(*arguments, progress, **named):
+        progress(1, 100)
+        while not held.is_set():
+            time.sleep(0.05)
+            progress(1, 100)
+        return real(*arguments, progress=progress, **named)
+
+    monkeypatch.setattr(dissect.artifacts, "curve", slowly)
+    visitor = visitors(address).visit("/artifacts/run", "#artifacts-sheet button")
+    page = visitor.page
+    choose(visitor, "strategy", "rare")
+    page.click("#artifacts-rank")
+    settled(visitor, "measured in")
+    choose(visitor, "extractor", "pixels")
+    page.fill("#artifacts-images", "20")
+    page.click("#artifacts-measure")
+    settled(visitor, "taking units away")
+    page.reload()
+    visitor.settle("#artifacts-sheet button")
+    settled(visitor, "taking units away")
+    page.click("#artifacts-cancel")
+    settled(visitor, "cancelled")
+    visitor.until("() => document.querySelector('#artifacts-cancel').hidden")
+    page.click("#artifacts-measure")
+    settled(visitor, "taking units away")
+    page.reload()
+    visitor.settle("#artifacts-sheet button")
+    page.click(tile(3))  # what is done while a job runs stays
+    held.set()
+    visitor.until("() => document.querySelector('#artifacts-verdict')")
+    assert shown(page, "tags") == "1 broken, 0 fine"
+
+
+def test_a_checkpoint_without_the_units_draws_what_the_page_shows(tmp_path, visitors):  # noqa: F811
+    """A small DCGAN of random weights: units of its activations are exactly rows of weights and norms."""
+    torch.save(dcgan_tensors(), tmp_path / "net.pth")
+    generator = dissect.load(tmp_path / "net.pth")
+    layer = generator.default_layers()[0]
+    run = dissect.run(generator, segmodels.load("colors"), [layer], 40, tmp_path / "net.h5")
+    dissect.effects.add(run, dissect.artifacts.given(generator, layer, [2, 0]))
+    with serving([tmp_path / "net.h5"]) as (address, _):
+        visitor = visitors(address).visit("/artifacts/net", "#artifacts-sheet button")
+        page = visitor.page
+        visitor.until("() => !document.querySelector('#artifacts-knowns').hidden")
+        choose(visitor, "known", f"{layer}, given")
+        visitor.until("() => document.querySelectorAll('#artifacts-suspects .unit').length === 2")
+        page.focus("#artifacts-count [role=slider]")
+        page.keyboard.press("ArrowRight")
+        visitor.until("() => document.querySelector('#artifacts-checkpoint')")
+        units = [int(unit) for unit in shown(page, "chosen").split(", ")]
+        page.click("#artifacts-checkpoint")
+        visitor.until("() => document.querySelector('#artifacts-made')")
+        with page.expect_download() as saving:
+            page.click("#artifacts-made")
+        saving.value.save_as(tmp_path / "cleaned.pth")
+        shows = np.asarray(Image.open(_bytes(pixels(page))).convert("RGB")).astype(int)
+    cleaned, codes = dissect.load(tmp_path / "cleaned.pth"), generator.sample([40])
+    expected = generator(codes, dissect.ablate(layer, units))
+    torch.testing.assert_close(cleaned(codes), expected, rtol=0, atol=1e-5)
+    assert not torch.equal(expected, generator(codes))
+    assert np.abs(shows - to_bytes(cleaned(codes)[0].numpy())).max() <= 1
 
 
 def test_units_may_be_spared_and_pages_of_the_sheet_turned(address, garbage, visitors):  # noqa: F811
@@ -155,8 +333,7 @@ def test_units_may_be_spared_and_pages_of_the_sheet_turned(address, garbage, vis
         visitor.settle("#artifacts-sheet button")
     page.click("#artifacts-later")
     visitor.until("() => document.querySelector('#artifacts-sheet button').title === 'seed 24'")
-    page.click("#artifacts-strategy")
-    page.click("text=rare >> nth=-1")
+    choose(visitor, "strategy", "rare")
     page.click("#artifacts-rank")
     settled(visitor, "measured in")
     visitor.until("() => document.querySelector('#artifacts-suspects .unit')")
@@ -166,6 +343,7 @@ def test_units_may_be_spared_and_pages_of_the_sheet_turned(address, garbage, vis
     visitor.until("() => document.querySelector('#artifacts-chosen').innerText.split(',').length === 2")
     chosen = shown(page, "chosen").split(", ")
     page.fill("#artifacts-spared", chosen[0])
+    page.keyboard.press("Enter")
     visitor.until(
         "unit => !document.querySelector('#artifacts-chosen').innerText.split(', ').includes(unit)", chosen[0]
     )
@@ -175,11 +353,15 @@ def test_units_may_be_spared_and_pages_of_the_sheet_turned(address, garbage, vis
 @pytest.mark.parametrize(
     ("asked", "words"),
     [
-        (Asked("run", LAYER, "guess"), "expected the ranking as one of"),
-        (Asked("run", LAYER, "tagged", ((1, True), (2, False))), "tag at least 3 images as broken and 3 as fine"),
-        (Asked("run", "layer9", "rare"), "layer9"),
-        (Asked("run", LAYER, ranking="ranking-0", images=5), "expected 20 to"),
-        (Asked("run", LAYER, ranking="ranking-0"), "not beside the run any more"),
+        (Asked(RANK, "run", LAYER, "guess"), "expected the ranking as one of"),
+        (
+            Asked(RANK, "run", LAYER, "tagged", Tagged(((1, True), (2, False)))),
+            "tag at least 3 images as broken and 3 as fine",
+        ),
+        (Asked(RANK, "run", "layer9", "rare"), "layer9"),
+        (Asked(CURVE, "run", LAYER, ranking="ranking-0", images=5), "expected 20 to"),
+        (Asked(CURVE, "run", LAYER, ranking="ranking-0"), "not beside the run any more"),
+        (Asked(RANK, "run", LAYER, "defect", Tagged(((1, True),))), "mark in at least 3 broken images"),
     ],
 )
 def test_questions_that_cannot_be_answered_are_one_line(folder, asked, words):
@@ -200,7 +382,7 @@ def test_a_reference_is_looked_for_beside_the_runs_only(folder):
         )
         for name in ("../elsewhere", "/etc", "none"):
             with pytest.raises(GanatomyError, match="beside the runs"):
-                context.engine.suspects.start(Asked("run", LAYER, ranking=key, reference=name))
+                context.engine.suspects.start(Asked(CURVE, "run", LAYER, ranking=key, reference=name))
     finally:
         context.engine.close()
 
@@ -209,7 +391,7 @@ def test_a_run_without_maxima_is_named_without_its_folder(planted_file):  # noqa
     context = context_of(Library([planted_file]))
     try:
         with pytest.raises(GanatomyError, match="maxima") as told:
-            context.engine.suspects.start(Asked(planted_file.stem, "layer1", "rare"))
+            context.engine.suspects.start(Asked(RANK, planted_file.stem, "layer1", "rare"))
         assert str(planted_file.parent) not in str(told.value)
     finally:
         context.engine.close()

@@ -58,7 +58,9 @@ PassSamples = Annotated[
 ]
 WEAK = 0.7  # area under the ROC curve: below it people are warned (its error with 30 images of a kind is 0.07)
 OWN = 1000  # samples of such a pass, as of `dissect`
-TagFile = Annotated[Path | None, typer.Option(help="What people say of images: seed,tag[,region] as CSV.")]
+TagFile = Annotated[
+    Path | None, typer.Option(help="What people say of images: seed,tag[,region] as CSV, or a zip of it.")
+]
 ClassifierFile = Annotated[
     Path | None, typer.Option("--classifier", help="From `artifacts train`: where images are broken.")
 ]
@@ -167,7 +169,7 @@ def ranked(
         return [artifacts.tagged(ground.generator, name, codes, said) for name in layers]
     seeds, regions, told = _flaws(ground, said, classifier, device)
     codes = ground.generator.sample(seeds, **ground.how)
-    return [artifacts.defect(ground.generator, name, codes, regions, source=told) for name in layers]
+    return [artifacts.defect(ground.generator, name, codes, regions, source=told, seeds=seeds) for name in layers]
 
 
 def _unlike(

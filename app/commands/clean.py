@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -11,7 +10,7 @@ from typing import Annotated
 import typer
 
 import dissect
-from dissect import BakeError, GanatomyError, Generator, Recipe, artifacts
+from dissect import GanatomyError, Recipe, artifacts
 from dissect.artifacts import Curve, Ranking
 from dissect.artifacts.correct import SCALE, SHARE
 from dissect.artifacts.unlike import features_of
@@ -20,11 +19,12 @@ from dissect.metrics.extractors import Extractor, load
 from dissect.metrics.gaussians import Float64
 from dissect.samples import Sampling
 
-from ..cleaned import Cleaning, compared, write_page
+from ..cleaned import Cleaning
+from ..cleaned_folder import MARKER, write_folder
 from ..console import out, progress, remark
 from ..experiments import Ground, parse_units
 from ..folders import replacing
-from ..proof import Proof, Seeds, proved, units_of
+from ..proof import Proof, Seeds, proved, seen_by, units_of
 from ..subjects import is_run, keep, layer_of, layers_of, opened, own_seeds, plain_name, with_pass
 from .artifacts import (
     OWN,
@@ -43,8 +43,6 @@ from .artifacts import (
 )
 from .options import Accept, Device, Options
 
-MARKER = "ganatomy-clean.json"
-PICTURES = 16  # of each protocol
 PLAIN, SEQUENTIAL = "plain", "sequential"
 UNBOUNDED = ("unlike", "fid")  # strategies whose scores are distances
 OWN_SAMPLES = (
@@ -131,7 +129,7 @@ def clean(
         )
         features, named = load(extractor, device), str(reference) if reference else "the generator's own samples"
         images = _reference(ground, reference)
-        seeds = Seeds.apart(ground.seeds, tags if units is None else None, classifier if units is None else None)
+        seeds = Seeds.after(ground.seeds, seen_by(tags, classifier) if units is None else set())
         if reference is None and units is None:
             remark(OWN_SAMPLES)
         if not features.inception:
@@ -156,7 +154,8 @@ def clean(
             recipe = Recipe([dissect.ablate(names[0], chosen)], ground.generator) if chosen else None
         proof = proved(ground, seeds, recipe, target, features) if recipe is not None else None
         made = _made(ground, names, how, rankings, curve, recipe, proof, named, len(target))
-        _write(new, ground, seeds, made, recipe, proof)
+        if reason := write_folder(new, ground, seeds, made, recipe, proof):
+            remark(f"{reason}; a bundle is written instead")
     _told(folder, made)
 
 
@@ -220,40 +219,6 @@ def _made(
         proof.effect if proof is not None else None, f"{named}, {reference} images", {},
         soft if how.kind == SEQUENTIAL else "set to zero",
     )  # fmt: skip
-
-
-def _write(
-    folder: Path, ground: Ground, seeds: Seeds, made: Cleaning, recipe: Recipe | None, proof: Proof | None
-) -> None:
-    pictures = []
-    if recipe is not None and proof is not None:
-        recipe.save(folder / "recipe.safetensors")
-        made.files["recipe.safetensors"] = "the edits"
-        made.files.update(_exported(ground.generator, recipe, folder))
-        strong = proof.strongest[:PICTURES]
-        for name, some in (("A plain sample", seeds.prove[:PICTURES]), ("Images that most activate the units", strong)):
-            codes = ground.generator.sample(some, **ground.how)
-            pictures.append((name, compared(ground.generator, codes, recipe)))
-    write_page(folder, made, pictures)
-    marker = {
-        "format": "ganatomy.clean", "version": 1, "run": ground.run.id if ground.run is not None else None,
-        "fingerprint": ground.generator.fingerprint, "units": {name: list(u) for name, u in made.units.items()},
-    }  # fmt: skip
-    (folder / MARKER).write_text(json.dumps(marker) + "\n", encoding="utf-8")
-
-
-def _exported(generator: Generator, recipe: Recipe, folder: Path) -> dict[str, str]:
-    """Write the cleaned checkpoint where the edits are exactly weights, else a bundle; return what it is by name."""
-    origin = generator.origin
-    if origin is not None:
-        name = f"cleaned{origin.ending}"
-        try:
-            dissect.export(generator, folder / name, recipe)
-            return {name: "the cleaned checkpoint, in the flavour that the original came in"}
-        except BakeError as error:
-            remark(f"{error}; a bundle is written instead")
-    dissect.export(generator, folder / "cleaned.bundle", recipe, bundle=True)
-    return {"cleaned.bundle": "the edits with the fingerprint of their generator; dissect.load opens it as one"}
 
 
 def _told(folder: Path, made: Cleaning) -> None:

@@ -16,7 +16,7 @@ from ..context import Context, link
 from ..experiments import parse_units
 from ..facts import number
 from ..library import OpenRun
-from ..suspects import unseen
+from ..proof import unseen
 from .frame import chart, strip
 
 SHOWN, SUSPECTS = 8, 20
@@ -32,15 +32,16 @@ def gallery(opened: OpenRun, ranking: Ranking | None) -> list[Component]:
             continue
         p = "" if row.get("p_adjusted") is None else f" · p {number(row['p_adjusted'])}"
         score = html.Span(f"{number(row['score'])}{p}", className="num")
-        cards.append(
-            html.A(
-                [
-                    strip(opened, ranking.layer, row["unit"]),
-                    html.Span([html.B(f"{row['rank']}. unit {row['unit']}"), score], className="line"),
-                ],
-                href=link("unit", opened.slug, ranking.layer, row["unit"]), className="card unit unit-link",
-            )
+        face = html.A(
+            [
+                strip(opened, ranking.layer, row["unit"]),
+                html.Span([html.B(f"{row['rank']}. unit {row['unit']}"), score], className="line"),
+            ],
+            href=link("unit", opened.slug, ranking.layer, row["unit"]), className="unit-link",
         )  # fmt: skip
+        name = {"type": "artifacts-spare", "unit": row["unit"]}
+        spare = html.Button("spare", id=name, className="act small", title="keep this unit in any case")
+        cards.append(html.Div([face, spare], className="card unit suspect"))
     return cards or [html.P("This ranking can judge none of the units.", className="note")]
 
 
@@ -86,10 +87,19 @@ def before_and_after(
         saves.append(html.A(text, href=address, className="act", download="", id=f"artifacts-{kind}"))
     saves += [
         html.Button("Export a checkpoint", id="artifacts-checkpoint", className="act"),
+        html.Button("Prove it, and save all", id="artifacts-prove", className="act main"),
         dcc.Store(id="artifacts-edits", data=edits),
+        dcc.Store(id="artifacts-units", data=units),
     ]
     command = f"ganatomy clean {opened.path.name} --layer {ranking.layer} --units {','.join(map(str, units))}"
-    report = html.P(["All of it proved, with a page to mail: ", html.Code(command)], className="note")
+    report = html.P(
+        [
+            "The proof: distances before and after on images that neither the ranking nor the curve saw, beside random "
+            "units, and what else changed, as a page to mail in one zip with the cleaned file. The same at a command "
+            "line: ", html.Code(command),
+        ],
+        className="note",
+    )  # fmt: skip
     return ", ".join(map(str, units)), html.Div(
         [html.Div(figures, className="sides"), html.Div(saves, className="level measure"), report]
     )

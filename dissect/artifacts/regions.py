@@ -22,8 +22,9 @@ MOST_BYTES = 2**29  # of maps in memory; where a layer has more, its images are 
 
 
 def defect(
-    generator: Generator, layer: str, codes: Codes, regions: NDArray[np.bool_], *, source: str, batch: int = 4
-) -> Ranking:
+    generator: Generator, layer: str, codes: Codes, regions: NDArray[np.bool_], *, source: str, batch: int = 4,
+    seeds: Sequence[int] = (),
+) -> Ranking:  # fmt: skip
     """Rank a layer's units by their defective score.
 
     A unit is on where its map, enlarged to the regions' size, is among its highest values: in as large a share of all
@@ -31,7 +32,8 @@ def defect(
 
     Args:
         codes: of the flawed images. regions: bool [N, H, W], true where an image is flawed.
-        source: says where the regions come from.
+        source: says where the regions come from. seeds: of the images, kept with the ranking: what is judged later
+            must not be judged on them.
 
     Raises:
         GanatomyError: for regions of another number or shape, or without a flawed pixel.
@@ -54,9 +56,10 @@ def defect(
         ]
         scores.append(defective_scores(np.concatenate(maps), flawed))
     score, share = np.concatenate(scores), float(flawed.mean())
+    known = {"seeds": [int(seed) for seed in seeds]} if len(seeds) else {}
     facts = facts_of(
         generator, "defect", place.name, regions=source, images=len(flawed), share=share,
-        inputs=digest(_latent(chosen), np.packbits(flawed)),
+        inputs=digest(_latent(chosen), np.packbits(flawed)), **known,
     )  # fmt: skip
     return Ranking(facts, score, {})
 

@@ -1,0 +1,265 @@
+"""What the Artifacts page does.
+
+The browser owns a visitor's work: the server sends it ``news``, of which the browser takes what is new into the work as
+it is then, so that no answer undoes what was done meanwhile. The server is sent ``choice``, the work without its tags,
+and the tags only where they are asked about. A job's number and token are part of the work: a page that is loaded anew
+finds it again.
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+from dash import ALL, ClientsideFunction, Dash, Input, Output, State, html, no_update
+
+from dissect.artifacts import Curve
+from segmodels import GanatomyError
+
+from ..context import Context, link
+from ..reports import Report
+from ..reports import State as JobState
+from ..suspects import CURVE, PROVE, RANK, STRATEGIES, Asked
+from ..tagging import Tagged
+from . import suspects_panel as panel
+from .measure_panel import line, trouble
+from .tagging_panel import WORK, work_of
+
+BEST = "best"  # of the extractors that are here
+SPARE: dict[str, Any] = {"type": "artifacts-spare", "unit": ALL}
+FIELDS = ("layer", "strategy", "count", "spared", "reference", "images", "extractor")
+
+
+def register(app: Dash, context: Context) -> None:
+    """Rank, measure, choose, export."""
+    _register_work(app)
+    _register_questions(app, context)
+    _register_jobs(app, context)
+    _register_choice(app, context)
+
+
+def _here(name: str) -> ClientsideFunction:
+    return ClientsideFunction("ganatomyArtifacts", name)
+
+
+def _register_work(app: Dash) -> None:
+    """What the browser does with the work by itself."""
+    app.clientside_callback(
+        _here("keep"), Output(WORK, "data", allow_duplicate=True),
+        *(Input(f"artifacts-{name}", "value") for name in FIELDS), State(WORK, "data"), prevent_initial_call=True,
+    )  # fmt: skip
+    app.clientside_callback(
+        _here("merge"), Output(WORK, "data", allow_duplicate=True), Input("artifacts-news", "data"),
+        State(WORK, "data"), prevent_initial_call=True,
+    )  # fmt: skip
+    app.clientside_callback(
+        _here("split"), Output("artifacts-choice", "data"), Output("artifacts-job", "data"),
+        Output("artifacts-poll", "disabled"), Output("artifacts-cancel", "hidden"), Input(WORK, "data"),
+        State("artifacts-choice", "data"), State("artifacts-job", "data"),
+    )  # fmt: skip
+    app.clientside_callback(
+        _here("spare"), Output("artifacts-spared", "value", allow_duplicate=True), Input(SPARE, "n_clicks"),
+        State(SPARE, "id"), State("artifacts-spared", "value"), prevent_initial_call=True,
+    )  # fmt: skip
+    app.clientside_callback(
+        _here("mark"), Output(SPARE, "children"), Output(SPARE, "aria-pressed"),
+        Input("artifacts-spared", "value"), Input("artifacts-suspects", "children"), State(SPARE, "id"),
+    )  # fmt: skip
+
+
+def _register_questions(app: Dash, context: Context) -> None:
+    """Begin a job: rank, measure, prove, write a checkpoint."""
+    suspects = context.engine.suspects
+    started = (
+        Output("artifacts-says", "children", allow_duplicate=True),
+        Output("artifacts-news", "data", allow_duplicate=True),
+    )  # fmt: skip
+
+    def begin(asked: Asked) -> tuple[Any, Any]:
+        number = suspects.start(asked)
+        return line(context.engine.worker.report(number)), {"fields": {"job": number, "token": asked.token}}
+
+    def of_distances(what: str, who: dict[str, Any], choice: dict[str, Any], units: tuple[int, ...] = ()) -> Asked:
+        if not choice.get("ranking"):
+            raise GanatomyError("rank the units first")
+        images, features = choice.get("images"), choice.get("extractor")
+        return Asked(
+            what, who["slug"], str(choice.get("ranked")), ranking=str(choice["ranking"]), units=units,
+            curve=str(choice.get("curve") or ""), reference=str(choice.get("reference") or "").strip(),
+            images=images if isinstance(images, int) else 0, token=who["token"],
+            extractor="" if features in (None, BEST) else str(features),
+        )  # fmt: skip
+
+    @app.callback(
+        *started, Input("artifacts-rank", "n_clicks"), State("artifacts-who", "data"), State(WORK, "data"),
+        State("artifacts-layer", "value"), State("artifacts-strategy", "value"), prevent_initial_call=True,
+    )  # fmt: skip
+    def _rank(clicks: int | None, who: dict[str, Any], kept: list[Any], layer: str, strategy: str) -> tuple[Any, Any]:
+        if not clicks:
+            return no_update, no_update
+        try:
+            tags = Tagged.of(work_of(kept)) if strategy in ("tagged", "defect") else Tagged()
+            return begin(Asked(RANK, who["slug"], str(layer), str(strategy), tags, token=who["token"]))
+        except GanatomyError as error:
+            return trouble(error), no_update
+
+    @app.callback(
+        *started, Input("artifacts-measure", "n_clicks"), State("artifacts-who", "data"),
+        State("artifacts-choice", "data"), prevent_initial_call=True,
+    )  # fmt: skip
+    def _measure(clicks: int | None, who: dict[str, Any], choice: dict[str, Any] | None) -> tuple[Any, Any]:
+        try:
+            return begin(of_distances(CURVE, who, choice or {})) if clicks else (no_update, no_update)
+        except GanatomyError as error:
+            return trouble(error), no_update
+
+    @app.callback(
+        *started, Input("artifacts-prove", "n_clicks"), State("artifacts-who", "data"),
+        State("artifacts-choice", "data"), State("artifacts-units", "data"), prevent_initial_call=True,
+    )  # fmt: skip
+    def _prove(
+        clicks: int | None, who: dict[str, Any], choice: dict[str, Any] | None, units: list[int]
+    ) -> tuple[Any, Any]:
+        try:
+            return begin(of_distances(PROVE, who, choice or {}, tuple(units))) if clicks else (no_update, no_update)
+        except GanatomyError as error:
+            return trouble(error), no_update
+
+    @app.callback(
+        *started, Input("artifacts-checkpoint", "n_clicks"), State("artifacts-who", "data"),
+        State("artifacts-edits", "data"), prevent_initial_call=True,
+    )  # fmt: skip
+    def _checkpoint(clicks: int | None, who: dict[str, Any], edits: str | None) -> tuple[Any, Any]:
+        if not clicks:
+            return no_update, no_update
+        rewriting = context.engine.rewriting
+        try:
+            token = rewriting.start(who["slug"], "export", {"edits": edits or ""})
+            return line(rewriting.report(token)), {"fields": {"job": token, "token": ""}}
+        except GanatomyError as error:
+            return trouble(error), no_update
+
+
+def _register_jobs(app: Dash, context: Context) -> None:
+    """Watch what was begun, take what it found, cancel it."""
+    suspects, worker = context.engine.suspects, context.engine.worker
+
+    def found(job: dict[str, Any]) -> Report:
+        """Return how a job stands: a number is one of this room's, a token that of an export."""
+        if isinstance(job["job"], str):
+            return context.engine.rewriting.report(job["job"])
+        return suspects.report(int(job["job"]), str(job["token"]))
+
+    @app.callback(
+        Output("artifacts-says", "children", allow_duplicate=True),
+        Output("artifacts-news", "data", allow_duplicate=True), Input("artifacts-poll", "n_intervals"),
+        State("artifacts-job", "data"), State("artifacts-who", "data"), prevent_initial_call=True,
+    )  # fmt: skip
+    def _look(_polls: int, job: dict[str, Any] | None, who: dict[str, Any]) -> tuple[Any, Any]:
+        if not job:
+            return no_update, no_update
+        ended = {"ended": job["job"]}
+        try:
+            report = found(job)
+        except GanatomyError as error:
+            return trouble(error), ended
+        if not report.state.ended:
+            return line(report), no_update
+        if report.state is not JobState.DONE:
+            return html.Span(report.error or report.state.value, className="trouble"), ended
+        if isinstance(report.result, dict):
+            address = link("rewriting", who["slug"], "export", report.result["file"])
+            name = report.result["name"]
+            return html.A(f"Save {name}", href=address, download=name, id="artifacts-made", className="act main"), ended
+        asked: Asked = report.details
+        if asked.what == RANK:
+            return line(report), ended | {
+                "fields": {"ranking": report.result, "ranked": asked.layer, "curve": "", "spared": ""}
+            }
+        curve: Curve = context.opened(asked.slug).run.effects[report.result]
+        counted = {"count": curve.best} if curve.helps else {}
+        return line(report), ended | {"fields": {"curve": report.result, **counted}}
+
+    @app.callback(
+        Output("artifacts-cancel", "disabled"), Input("artifacts-cancel", "n_clicks"), State("artifacts-job", "data"),
+        prevent_initial_call=True,
+    )  # fmt: skip
+    def _cancel(clicks: int | None, job: dict[str, Any] | None) -> bool:
+        if clicks and job:
+            worker.cancel(found(job).id)
+        return False
+
+    @app.callback(
+        Output("artifacts-news", "data", allow_duplicate=True), Input("artifacts-known", "value"),
+        State("artifacts-choice", "data"), State("artifacts-who", "data"), prevent_initial_call=True,
+    )  # fmt: skip
+    def _again(key: str | None, choice: dict[str, Any] | None, who: dict[str, Any]) -> Any:
+        """Go back to an earlier ranking, with its latest curve."""
+        if not key or key == (choice or {}).get("ranking"):
+            return no_update
+        run = context.opened(str(who["slug"]))
+        layer = suspects.ranking(run, key).layer
+        return {"fields": {"ranking": key, "ranked": layer, "curve": suspects.curve_of(run, key), "spared": ""}}
+
+
+def _register_choice(app: Dash, context: Context) -> None:
+    @app.callback(
+        *(Output(f"artifacts-{name}", "value") for name in FIELDS), Output("artifacts-suspects", "children"),
+        Output("artifacts-curve", "children"), Output("artifacts-chosen", "children"),
+        Output("artifacts-sides", "children"), Output("artifacts-known", "data"), Output("artifacts-known", "value"),
+        Output("artifacts-knowns", "hidden"), Output("artifacts-done", "data"), Input("artifacts-choice", "data"),
+        State("artifacts-who", "data"), State("artifacts-done", "data"),
+    )  # fmt: skip
+    def _show(choice: dict[str, Any] | None, who: dict[str, Any], done: dict[str, Any] | None) -> tuple[Any, ...]:
+        if choice is None:
+            return (no_update,) * (len(FIELDS) + 8)
+        run, before = context.opened(str(who["slug"])), done or {}
+        shown = {name: choice.get(name) for name in ("ranking", "curve", "count", "spared")}
+        changed = {name for name in shown if shown[name] != before.get(name)} if done else set(shown)
+        results = _results(context, run.slug, choice, changed)
+        known = context.engine.suspects.earlier(run) if "ranking" in changed else None
+        earlier: tuple[Any, ...] = (no_update,) * 3
+        if known is not None:
+            earlier = [{"value": k, "label": v} for k, v in known.items()], choice.get("ranking") or None, not known
+        return *_fields(run.run.layers, choice, done is None, changed), *results, *earlier, shown
+
+
+def _fields(layers: Any, choice: dict[str, Any], first: bool, changed: set[str]) -> tuple[Any, ...]:
+    """Return what the fields hold: all of it at first; then only what a result has changed.
+
+    What a visitor moves is theirs: an answer that is late must not move it back.
+    """
+    if not first:
+        values = {
+            "layer": choice.get("ranked") if "ranking" in changed and choice.get("ranked") in layers else no_update,
+            "count": choice.get("count") or 0 if "curve" in changed else no_update,
+            "spared": choice.get("spared") or "" if "ranking" in changed else no_update,
+        }
+        return tuple(values.get(name, no_update) for name in FIELDS)
+    usual = {"layer": next(iter(layers)), "strategy": "tagged", "count": 0, "spared": ""}
+    values = {name: choice.get(name) if choice.get(name) is not None else usual.get(name, no_update) for name in FIELDS}
+    if values["layer"] not in layers:
+        values["layer"] = usual["layer"]
+    if values["strategy"] not in STRATEGIES:
+        values["strategy"] = usual["strategy"]
+    return tuple(values.values())
+
+
+def _results(context: Context, slug: str, choice: dict[str, Any], changed: set[str]) -> tuple[Any, ...]:
+    """Return the gallery, the curve, which units are taken away, and images before and after, where they changed."""
+    run = context.opened(slug)
+    suspects: Any = no_update
+    curve: Any = no_update
+    says: Any = no_update
+    sides: Any = no_update
+    try:
+        ranking = context.engine.suspects.ranking(run, choice["ranking"]) if choice.get("ranking") else None
+        if "ranking" in changed:
+            suspects = panel.gallery(run, ranking)
+        if changed & {"ranking", "curve"}:
+            curve = panel.curve(run, choice.get("curve"))
+        if changed:
+            count, spared = int(choice.get("count") or 0), str(choice.get("spared") or "")
+            says, sides = panel.before_and_after(context, run, ranking, count, spared)
+    except GanatomyError as error:
+        says = trouble(error)
+    return suspects, curve, says, sides
