@@ -82,7 +82,8 @@ class Cleaning:
             return ""
         first = self.curve.orders[0][: self.curve.best].tolist()
         if self.strategy and self.count and sorted(u for some in self.units.values() for u in some) != sorted(first):
-            return f"which units go was chosen by hand; by the curve it would be the first {len(first)} of the ranking"
+            told = f"the first {len(first)} of the ranking" if self.curve.helps else "none"
+            return f"which units go was chosen by hand; by the curve it would be {told}"
         images = (
             f"on {self.curve.facts['images']} images {'that the ranking did not see' if self.strategy else 'apart'}"
         )

@@ -12,6 +12,7 @@ from .measures import Measures
 from .orders import Orders
 from .painting import Painting
 from .rewriting import Rewriting
+from .sketches import Sketches
 from .suspects import Suspects
 from .tables import Tables
 from .weights import Weights
@@ -27,6 +28,7 @@ class Engine:
         rewriting: edits of weights.
         painting: edits under a brush. measures: what units cause.
         suspects: units that draw what is broken. exports: files that wait to be fetched.
+        sketches: concepts that visitors draw.
     """
 
     worker: Worker
@@ -38,6 +40,7 @@ class Engine:
     measures: Measures
     suspects: Suspects
     exports: Exports
+    sketches: Sketches
 
     @classmethod
     def begin(cls, library: Library, named: Iterable[str] = (), device: str = "cpu") -> Engine:
@@ -54,7 +57,9 @@ class Engine:
         measures = Measures(library, orders, live, worker)
         painting = Painting(live, worker, exports)
         suspects = Suspects(library, orders, live, worker, exports)
-        return cls(worker, orders, live, Tables(), rewriting, painting, measures, suspects, exports)
+        return cls(
+            worker, orders, live, Tables(), rewriting, painting, measures, suspects, exports, Sketches(live, worker)
+        )
 
     def close(self) -> bool:
         """End both threads, what they have finished kept, exports removed; tell whether they have ended."""

@@ -44,7 +44,7 @@ class Tagged:
         """Return what a page sent; GanatomyError for what no page sends."""
         try:
             tags = {int(seed): KINDS[tag] for seed, tag in (work.get("tags") or {}).items()}
-            regions = {int(seed): _bytes(data) for seed, data in (work.get("regions") or {}).items()}
+            regions = {int(seed): png_of(data) for seed, data in (work.get("regions") or {}).items()}
         except (AttributeError, KeyError, TypeError, ValueError) as error:
             raise GanatomyError("expected tags, broken or fine, and regions as PNG, by seed") from error
         kept = {seed: data for seed, data in regions.items() if tags.get(seed)}
@@ -62,7 +62,7 @@ class Tagged:
 
     def read(self) -> Tags:
         """Return them with all regions of one size, 128 x 128; GanatomyError if one is no picture."""
-        regions = {seed: _region(data) for seed, data in self.regions}
+        regions = {seed: mask_of(data, SIDE) for seed, data in self.regions}
         seeds, broken = [seed for seed, _ in self.tags], [kind for _, kind in self.tags]
         return Tags(np.array(seeds, np.int64), np.array(broken, bool), {s: r for s, r in regions.items() if r.any()})
 
@@ -95,20 +95,21 @@ def opened(name: str, content: str) -> dict[str, Any]:
     }
 
 
-def _bytes(address: str) -> bytes:
+def png_of(address: str) -> bytes:
+    """Return the PNG of a data address; ValueError if it is none."""
     if not address.startswith(ADDRESS):
         raise ValueError("no PNG")
     return base64.b64decode(address[len(ADDRESS) :], validate=True)
 
 
-def _region(data: bytes) -> NDArray[np.bool_]:
-    """Return where the alpha of a PNG is at least half, [128, 128]."""
+def mask_of(data: bytes, side: int) -> NDArray[np.bool_]:
+    """Return where the alpha of a PNG is at least half, [side, side]; GanatomyError if it is no picture."""
     try:
         with Image.open(io.BytesIO(data), formats=["PNG"]) as image:
             if image.width * image.height > MOST_PIXELS:
                 raise ValueError("too large")
             alpha = image.getchannel("A") if "A" in image.getbands() else image.convert("L")
-            small = alpha.resize((SIDE, SIDE), Image.Resampling.BOX)
+            small = alpha.resize((side, side), Image.Resampling.BOX)
     except UNREADABLE as error:
         raise GanatomyError("a region is no PNG, or too large") from error
     return np.asarray(small) >= HALF * 255

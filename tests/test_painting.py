@@ -329,7 +329,7 @@ def test_what_is_exactly_weights_is_exported_as_a_checkpoint(tmp_path):
         assert "inside a mask" in asked(web, "run/checkpoint", {"edits": masked}).json["why"]
         for other in (f"{token}x", "no"):
             assert web.get(f"/painting/run/checkpoint/{other}/file", headers=HOST).status_code == 422
-        kept = context.engine.painting.exported(token)
+        kept = context.engine.exports.file(token)
     finally:
         context.engine.close()
     assert not kept.exists(), "nothing is left when the dashboard ends"

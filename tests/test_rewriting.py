@@ -399,7 +399,7 @@ def test_a_checkpoint_draws_what_is_shown(site, small):
     made = dissect.load(path)
     assert (drawn(made, [5])[0] == pixels(shown)).all()
     assert not torch.equal(made(made.sample([5])), generator(generator.sample([5])))
-    folder = Path(site.context.engine.rewriting._exports_folder())
+    folder = site.context.engine.exports.file(found["file"]).parent
     site.context.engine.close()
     assert not folder.exists()
 

@@ -8,7 +8,7 @@ A ``GanatomyError`` from either becomes one line on the page. What only looks (p
 
 from types import ModuleType
 
-from . import artifacts, compare, concepts, jobs, paint, rewrite, run, runs, unit, units
+from . import artifacts, compare, concepts, jobs, own, paint, rewrite, run, runs, unit, units
 
 PAGES: dict[str, ModuleType] = {
     "": runs,
@@ -18,6 +18,7 @@ PAGES: dict[str, ModuleType] = {
     "concepts": concepts,
     "compare": compare,
     "artifacts": artifacts,
+    "own": own,
     "paint": paint,
     "rewrite": rewrite,
     "jobs": jobs,

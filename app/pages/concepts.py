@@ -69,9 +69,11 @@ def _all(opened: OpenRun) -> Component:
         body.append(html.Tr(cells))
     head = html.Thead(html.Tr([html.Th(name, className=kind) for name, kind in heads]))
     table = html.Table([head, html.Tbody(body)], className="data pictures")
+    draw = html.A("Draw one of your own", href=link("own", opened.slug), className="act", id="concepts-own")
     note = "How often each concept occurs, and how many units of each layer it names. Dashed: too rare to be judged."
     return page(
-        section("Concepts", html.Div(table, className="card scroll"), note=note), title=f"concepts of {opened.slug}"
+        section("Concepts", html.Div(table, className="card scroll"), note=note, tools=[draw]),
+        title=f"concepts of {opened.slug}",
     )
 
 

@@ -21,8 +21,8 @@ PAGES = (  # those about one run
     ("run", "Run"), ("units", "Units"), ("concepts", "Concepts"), ("compare", "Compare"), ("paint", "Paint"),
     ("artifacts", "Artifacts"), ("rewrite", "Rewrite"),
 )  # fmt: skip
-ABOUT_ONE_RUN = frozenset({"run", "units", "unit", "concepts", "compare", "paint", "artifacts", "rewrite"})
-BELONGS_TO = {"unit": "units"}  # a page that has no place of its own in the bar
+ABOUT_ONE_RUN = frozenset({"run", "units", "unit", "concepts", "compare", "paint", "artifacts", "rewrite", "own"})
+BELONGS_TO = {"unit": "units", "own": "concepts"}  # a page that has no place of its own in the bar
 
 
 def bar(context: Context, address: Address) -> list[Component]:

@@ -1,0 +1,132 @@
+"""In a browser: a concept is drawn on a few images, its units are found, and its masks are dissected by."""
+
+import zipfile
+
+import numpy as np
+import pytest
+import torch
+from dashboard import chromium, serving, visitors  # noqa: F401
+
+import dissect
+import segmodels
+from app.sketches import MOST, Drawn
+from segmodels import GanatomyError
+
+LAYER, CONCEPT = "layer2", "cross"
+SEEDS = range(24)
+
+
+@pytest.fixture(scope="module")
+def folder(tmp_path_factory):
+    folder = tmp_path_factory.mktemp("own")
+    dissect.run(dissect.load("planted:7"), segmodels.load("colors"), ["layer1", LAYER], 120, folder / "run.h5")
+    return folder
+
+
+@pytest.fixture(scope="module")
+def crosses():
+    """Boxes around the cross in the first images that show one, in shares of the image's side, and one without."""
+    generator, segmenter = dissect.load("planted:7"), segmodels.load("planted")
+    index = [concept.name for concept in segmenter.concepts].index(CONCEPT)
+    masks = (segmenter.segment(generator(generator.sample(SEEDS)), list(SEEDS)) == index).any(1).numpy()
+    found, side = {}, masks.shape[-1]
+    for seed in SEEDS:
+        if masks[seed].any() and len(found) < 4:
+            rows, columns = (np.flatnonzero(masks[seed].any(axis)) for axis in (1, 0))
+            box = np.array([columns[0], rows[0], columns[-1] + 1, rows[-1] + 1]) / side
+            found[seed] = tuple(box.clip(0.02, 0.98).tolist())  # the canvas has round corners
+    without = next(seed for seed in SEEDS if not masks[seed].any())
+    return found, without
+
+
+@pytest.fixture(scope="module")
+def address(folder):
+    with serving([folder / "run.h5"]) as (address, _):
+        yield address
+
+
+def tile(seed):
+    return f'[id=\'{{"seed":{seed},"type":"own-tile"}}\']'
+
+
+def test_draw_compare_reload_save_and_dissect(address, folder, crosses, visitors, tmp_path):  # noqa: F811
+    areas, without = crosses
+    visitor = visitors(address).visit("/concepts/run", "#concepts-own")
+    page = visitor.page
+    page.click("#concepts-own")
+    visitor.settle("#own-sheet button")
+    page.click("#own-look")
+    visitor.until("() => document.querySelector('#own-says').innerText.includes('choose 2 images or more')")
+    for number, (seed, (left, top, right, bottom)) in enumerate(areas.items(), 1):
+        page.focus(tile(seed))
+        page.keyboard.press("Enter")
+        visitor.until("seed => document.querySelector('#own-where').dataset.ready === String(seed)", seed)
+        page.click("#own-where >> text=box")
+        canvas = page.query_selector("#own-where canvas")
+        canvas.scroll_into_view_if_needed()
+        box = canvas.bounding_box()
+        page.mouse.move(box["x"] + left * box["width"], box["y"] + top * box["height"])
+        page.mouse.down()
+        page.mouse.move(box["x"] + right * box["width"], box["y"] + bottom * box["height"], steps=3)
+        page.mouse.up()
+        visitor.until(
+            "said => document.querySelector('#own-count').innerText === said", f"{number} chosen, {number} marked"
+        )
+    page.click(tile(without))  # and one that says where it is not
+    page.fill("#own-name", "my cross")
+    page.click("#own-layer")
+    page.click(f"[role=option]:visible >> text={LAYER}")
+    page.click("#own-look")
+    visitor.until("() => document.querySelectorAll('#own-units .unit').length")
+    first = int(page.inner_text("#own-units .unit b").split()[1])
+    assert CONCEPT in dissect.load("planted:7").truth.concepts[LAYER][first]
+    page.reload()  # the drawing is kept
+    visitor.settle("#own-sheet button")
+    visitor.until("() => document.querySelector('#own-count').innerText === '5 chosen, 4 marked'")
+    visitor.until("() => document.querySelector('#own-name').value === 'my cross'")
+    with page.expect_download() as saving:
+        page.click("#own-save")
+    assert saving.value.suggested_filename == "my-cross.zip"
+    saving.value.save_as(tmp_path / "masks.zip")
+    zipfile.ZipFile(tmp_path / "masks.zip").extractall(tmp_path)
+    masks = segmodels.load(f"masks:{tmp_path / 'my-cross'}")
+    assert [concept.name for concept in masks.concepts] == ["unlabelled", "my cross"]
+    labels = masks.segment(torch.zeros(5, 3, 32, 32), [*areas, without])
+    for (left, top, right, bottom), label in zip(areas.values(), labels[:, 0].numpy(), strict=False):
+        rows, columns = (np.flatnonzero(label.any(axis)) for axis in (1, 0))
+        drawn = np.array([columns[0], rows[0], columns[-1] + 1, rows[-1] + 1]) / len(label)
+        np.testing.assert_allclose(drawn, (left, top, right, bottom), atol=0.05)
+    assert not labels[-1].any()
+    run = dissect.run(dissect.load("planted:7"), masks, LAYER, seeds=[*areas, without], out=tmp_path / "mine.h5")
+    assert run.samples == 5
+    page.click("#own-look")
+    visitor.until("() => document.querySelector('#own-paint')")
+    page.click("#own-paint")  # with these units
+    visitor.settle("#paint canvas")
+    assert str(first) in page.input_value('#paint [data-part="units"]').split(", ")
+    other = visitors(address).visit("/own/run", "#own-sheet button")  # another visitor has none of it
+    other.until("() => document.querySelector('#own-count').innerText === '0 chosen, 0 marked'")
+
+
+PNG = "data:image/png;base64,iVBORw0KGgo="
+
+
+@pytest.mark.parametrize(
+    ("work", "words"),
+    [
+        ({}, "choose 2 images or more"),
+        ({"chosen": [1, 2, 3], "masks": {"1": PNG}}, "choose 2 images or more"),
+        ({"chosen": ["a"]}, "expected masks as PNG"),
+        ({"chosen": [1, 2], "masks": {"1": "x", "2": "y"}}, "expected masks as PNG"),
+        ({"chosen": list(range(MOST + 1)), "masks": {"1": PNG, "2": PNG}}, "at most 24 images"),
+        ({"chosen": [-1, 2], "masks": {"-1": PNG, "2": PNG}}, "seeds from 0"),
+    ],
+)
+def test_what_no_page_sends_is_told_in_a_line(work, words):
+    with pytest.raises(GanatomyError, match=words):
+        Drawn.of(work)
+
+
+def test_a_mask_that_is_no_picture_is_told():
+    with pytest.raises(GanatomyError, match="no PNG"):
+        Drawn.of({"chosen": [1, 2], "masks": {"1": PNG, "2": PNG}}).folder()
