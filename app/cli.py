@@ -12,9 +12,9 @@ from types import FrameType
 import typer
 
 from dissect import GanatomyError
-from dissect.checkpoint import GanatomyWarning
 from dissect.disk import FULL
 from dissect.manifest import ganatomy_version
+from segmodels.errors import GanatomyWarning
 
 from .commands import (
     ace,
@@ -94,7 +94,7 @@ def run(arguments: Sequence[str]) -> int:
     """Run one command and return its exit status; only a bug raises."""
     with warnings.catch_warnings():
         warnings.showwarning = _show_warning
-        warnings.simplefilter("always", GanatomyWarning)
+        warnings.simplefilter("once", GanatomyWarning)  # replicas would say it again
         return _run(arguments)
 
 

@@ -11,6 +11,7 @@ import warnings
 from pathlib import Path
 
 from segmodels import GanatomyError
+from segmodels.errors import GanatomyWarning
 
 from . import store
 from .accumulate import Accumulator
@@ -18,10 +19,6 @@ from .parts import Header
 from .resample import Float32
 
 STATE = "state.h5"
-
-
-class GanatomyWarning(UserWarning):
-    """Something that the user should know and that does not stop the work."""
 
 
 class Checkpoint:

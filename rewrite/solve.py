@@ -19,12 +19,12 @@ import torch
 from torch import Tensor
 
 from dissect import GanatomyError, Generator, WeightEdit
-from dissect.checkpoint import GanatomyWarning
 from dissect.edits import Edit
 from dissect.generators.convolutions import Convolution, convolution_of
 from dissect.generators.segments import without
 from dissect.weight_edits import changed
 from segmodels import Segmenter
+from segmodels.errors import GanatomyWarning
 
 from .basis import Basis
 from .goal import Goal, goal_of

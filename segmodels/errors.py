@@ -13,6 +13,10 @@ class GanatomyError(Exception):
     """
 
 
+class GanatomyWarning(UserWarning):
+    """Something that is likely not what was meant, and that work goes on with all the same; one line."""
+
+
 def unknown_name(kind: str, name: str, known: Iterable[str]) -> GanatomyError:
     """Return the error for a name that is not in ``known``, offering the nearest ones.
 

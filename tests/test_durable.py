@@ -19,10 +19,10 @@ from torch import nn
 import dissect
 import segmodels
 from dissect import GanatomyError, passing, slabs, store
-from dissect.checkpoint import GanatomyWarning
 from dissect.execute import run_shard, write_plan
 from dissect.job import Job
 from dissect.samples import Samples
+from segmodels.errors import GanatomyWarning
 
 N = 60
 LAYERS = ["layer1", "layer3"]

@@ -26,8 +26,8 @@ TANGLED = {
     "split:0": (6, 8, "block", False),
     "split:1:half": (6, 8, "block", True),
     "up@2": (6, 16, "block", False),
-    "conv2": (5, 16, "conv", False),
-    "rgb.0": (3, 16, "conv", True),
+    "conv2": (5, 16, "conv", True),
+    "rgb.0": (3, 16, "conv", False),  # the image before its last activation
     "rgb.1": (3, 16, "activation", False),
     "rgb": (3, 16, "block", False),
 }
@@ -43,7 +43,7 @@ def test_layers_are_every_map_that_a_module_returns(tangled):
     assert found == TANGLED
     assert list(found) == list(TANGLED) == list(Tangled.LAYERS)
     assert all(layer.height == layer.width and layer.stage == 0 for layer in tangled.layers)
-    assert tangled.default_layers() == ["act@2", "split:1:half", "rgb.0"]
+    assert tangled.default_layers() == ["act@2", "split:1:half", "conv2"]
     assert (tangled.family, tangled.resolution, tangled.z_dim, tangled.num_classes) == ("module", 16, 5, None)
     assert tangled.name == "Tangled"
     assert tangled.flavour == "networks.Tangled"

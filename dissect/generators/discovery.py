@@ -14,6 +14,7 @@ from ..hooks import Site, record, tensors
 from .layers import Layer
 from .sequential import SMALLEST_DEFAULT, kind_of
 
+COLOURS = 3
 PROBES = 2  # samples of a probing pass: with one, a batch axis could not be told from an axis of length 1
 
 
@@ -34,11 +35,12 @@ class Found:
     size: tuple[int, int]
 
 
-def find_layers(module: nn.Module, run: Callable[[], Tensor]) -> Found:
+def find_layers(module: nn.Module, run: Callable[[], Tensor], makes_images: bool = True) -> Found:
     """Call ``run``, which runs ``module`` on ``PROBES`` samples and returns their images, and look.
 
     A module used twice makes two layers, ``name`` and ``name@2``; an item of a tuple or dict is ``name:item``.
-    Default is the outermost last map of each resolution from 4 x 4 on, the image itself excluded.
+    Default is the outermost last map of each resolution from 4 x 4 on. Of a network that makes images, what has an
+    image's size and its few channels is not: that is the image, or what it was before its last activation.
 
     Raises:
         GanatomyError: if two layers would have one name.
@@ -53,7 +55,7 @@ def find_layers(module: nn.Module, run: Callable[[], Tensor]) -> Found:
     repeated = [name for name, count in Counter(name for name, _, _ in maps).items() if count > 1]
     if repeated:
         raise GanatomyError(f"two layers would be called {repeated[0]!r}; rename the module's children")
-    last = {value.shape[2:]: name for name, _, value in maps if not _same(value, image)}
+    last = {value.shape[2:]: name for name, _, value in maps if not (makes_images and _like_image(value, image))}
     chosen = {name for size, name in last.items() if min(size) >= SMALLEST_DEFAULT}
     layers = [
         Layer(name, value.shape[1], value.shape[2], value.shape[3], kind_of(site.module), 0, name in chosen)
@@ -64,12 +66,12 @@ def find_layers(module: nn.Module, run: Callable[[], Tensor]) -> Found:
     return Found(layers, sites, others, (image.shape[2], image.shape[3]))
 
 
-def first_image(output: object, name: str) -> Tensor:
-    """Return the first tensor [N, 3, H, W] of a module's output, or else the first [N, 1, H, W]."""
+def first_image(output: object, name: str, samples: int) -> Tensor:
+    """Return the first tensor [N, 3, H, W] of a module's output for N samples, or else the first [N, 1, H, W]."""
     values = [value for _, value in tensors(output)]
     for channels in (3, 1):
         for value in values:
-            if _is_map(value) and value.shape[1] == channels:
+            if _is_map(value) and value.shape[:2] == (samples, channels):
                 return value
     what = _described(values) if values else type(output).__name__
     raise GanatomyError(f"{name}: expected the module to return an image [N, 3, H, W], it returned {what}")
@@ -84,9 +86,8 @@ def _is_map(value: Tensor) -> bool:
     return value.ndim == 4 and value.numel() > 0 and value.is_floating_point()
 
 
-def _same(value: Tensor, image: Tensor) -> bool:
-    """Whether a layer is the image itself, under whatever name: the same numbers at the same place."""
-    return value.data_ptr() == image.data_ptr() and value.shape == image.shape
+def _like_image(value: Tensor, image: Tensor) -> bool:
+    return value.shape[2:] == image.shape[2:] and value.shape[1] <= COLOURS
 
 
 def _others(module: nn.Module, seen: list[tuple[str, Tensor]], used: set[nn.Module]) -> dict[str, str]:

@@ -26,6 +26,8 @@ from .module import ModuleGenerator, PictureModel
 T = TypeVar("T")
 IN_MEMORY = "memory"  # format of what came from no file
 
+USUAL_RANGE = (-1.0, 1.0)
+
 
 def load(
     source: str | Path | nn.Module | Generator | Mapping[str, Tensor],
@@ -33,7 +35,7 @@ def load(
     *,
     z_dim: int | None = None,
     num_classes: int | None = None,
-    image_range: tuple[float, float] = (-1.0, 1.0),
+    image_range: tuple[float, float] = USUAL_RANGE,
     input_size: int | None = None,
     mean: tuple[float, float, float] = (0.5, 0.5, 0.5),
     std: tuple[float, float, float] = (0.5, 0.5, 0.5),
@@ -47,7 +49,7 @@ def load(
         device: where it runs.
         z_dim, num_classes, image_range: for an ``nn.Module`` or a factory that returns one: the length of its
             latent, the number of its classes, and the range of its images. A module's own attributes
-            ``z_dim`` and ``num_classes`` are used when these are not given.
+            of these names are used when they are not given.
         input_size, mean, std: for a network that looks at pictures, to be dissected with ``images=FOLDER``.
         options: for a checkpoint: what changes the images and no tensor reveals, by the name it has in the public
             code (``conv_clamp=…``); each family lists its own in ``Family.options``, and refuses others. For a bundle
@@ -148,6 +150,8 @@ def _wrap(
             f"{what}: say how long its latent is with z_dim= or --z-dim (input_size= for a model of pictures)"
         )
     classes = _integer(module, "num_classes", num_classes) or None
+    if image_range == USUAL_RANGE:
+        image_range = getattr(module, "image_range", USUAL_RANGE)
     return ModuleGenerator(module, length, name=name, num_classes=classes, image_range=image_range, device=device)
 
 

@@ -2,13 +2,16 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+import warnings
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager, nullcontext
 from dataclasses import replace
 
 import torch
 from torch import Tensor, nn
 
 from segmodels import GanatomyError
+from segmodels.errors import GanatomyWarning
 from segmodels.files import one_line
 
 from ..hooks import lock_of
@@ -17,6 +20,10 @@ from .chain import Link, links_of
 from .codes import Codes
 from .discovery import PROBES, Found, find_layers, first_image
 from .layers import rgb
+
+NOISE_SEED = 0
+MANY = 1000  # values, none of which is dark in an image that has nothing below 0
+FAR = 2.0  # images of -1..1 do not reach so far
 
 
 class ModuleGenerator(Generator):
@@ -30,6 +37,10 @@ class ModuleGenerator(Generator):
 
     Latents are tried as [N, z_dim] and then as [N, z_dim, 1, 1], whichever the module accepts. An ``nn.Sequential`` is
     a stage for each of its modules, so that a pass may be resumed between them; anything else is one stage.
+
+    Weights of other precision become float32, and wrappers that only spread or compile a network are taken off. A
+    network that draws noise of its own (two passes over the same latents differ) draws the same in every pass; what an
+    image is then depends on its place in the batch as well.
     """
 
     works_in_place = True
@@ -47,18 +58,26 @@ class ModuleGenerator(Generator):
         _check_count("z_dim", z_dim)
         if num_classes is not None:
             _check_count("num_classes", num_classes)
-        low, high = image_range
+        try:
+            low, high = map(float, image_range)
+        except (TypeError, ValueError) as error:
+            raise GanatomyError(f"expected image_range (low, high), got {image_range!r}") from error
         if not high > low:
             raise GanatomyError(f"expected image_range (low, high) with low < high, got {image_range!r}")
+        module = unwrapped(module)
         label = name or type(module).__name__
-        self._range = (float(low), float(high))
-        self._net = module.eval().to(device)
+        self._range = (low, high)
+        self._net = _prepared(module, label, device)
         z = torch.zeros(PROBES, z_dim, device=device)
         classes = torch.zeros(PROBES, dtype=torch.long, device=device) if num_classes else None
         with lock_of(module), torch.no_grad():
+            self._draws = False
             self._as_map = self._takes_map(label, z, classes)
-            found = find_layers(module, lambda: first_image(self._call(z, classes), label))
-            self._links = () if num_classes else links_of(module, self._latent(z))
+            once, again = (first_image(self._call(z, classes), label, PROBES) for _ in range(2))
+            self._draws = not torch.equal(once, again)
+            found = find_layers(module, lambda: first_image(self._call(z, classes), label, PROBES))
+            self._links = () if num_classes or self._draws else links_of(module, self._latent(z))
+        _warn_of_range(label, once, self._range)
         if found.size[0] != found.size[1]:
             raise GanatomyError(f"{label}: expected square images, the module makes {found.size[0]} x {found.size[1]}")
         super().__init__(
@@ -87,7 +106,7 @@ class ModuleGenerator(Generator):
         for as_map in (False, True):
             self._as_map = as_map
             try:
-                first_image(self._call(z, classes), name)
+                first_image(self._call(z, classes), name, PROBES)
                 return as_map
             except GanatomyError as error:  # it ran, but made no image
                 failures.append(error)
@@ -100,11 +119,14 @@ class ModuleGenerator(Generator):
         shapes = [f"[{PROBES}, {z.shape[1]}]", f"[{PROBES}, {z.shape[1]}, 1, 1]"]
         given = f" and classes [{PROBES}]" if classes is not None else ""
         tried = " nor ".join(f"z {shape}{given} ({failure})" for shape, failure in zip(shapes, failures, strict=True))
-        raise GanatomyError(f"{name}: the module accepts neither {tried}") from failures[0].__cause__
+        raise GanatomyError(
+            f"{name}: the module accepts neither {tried}; where it is called in another way, give one that wraps it"
+        ) from failures[0].__cause__
 
     def _call(self, z: Tensor, classes: Tensor | None) -> object:
         latent = self._latent(z)
-        return self._net(latent) if classes is None else self._net(latent, classes)
+        with _same_noise(latent.device) if self._draws else nullcontext():
+            return self._net(latent) if classes is None else self._net(latent, classes)
 
     def _latent(self, z: Tensor) -> Tensor:
         return z[:, :, None, None] if self._as_map else z
@@ -127,7 +149,7 @@ class ModuleGenerator(Generator):
                 assert x is not None
                 output = _guarded(link, x, self.name)
                 if last:
-                    return replace(state, x=first_image(output, self.name))
+                    return replace(state, x=first_image(output, self.name, len(x)))
                 if not isinstance(output, Tensor):
                     raise GanatomyError(f"{self.name}: a module of the chain returned {type(output).__name__}")
                 return replace(state, x=output)
@@ -139,7 +161,7 @@ class ModuleGenerator(Generator):
             assert codes.z is not None
             classes = None if codes.classes is None else codes.classes.to(self.device)
             output = _guarded(lambda z: self._call(z, classes), codes.z.to(self.device), self.name)
-            return replace(state, x=first_image(output, self.name))
+            return replace(state, x=first_image(output, self.name, len(codes.z)))
 
         if not self._links:
             return [whole]
@@ -201,7 +223,8 @@ class PictureModel(Generator):
         self.input_size = input_size
         self._mean = torch.tensor(list(mean), device=device)[:, None, None]
         self._std = torch.tensor(list(std), device=device)[:, None, None]
-        self._net = module.eval().to(device)
+        module = unwrapped(module)
+        self._net = _prepared(module, label, device)
         blank = torch.zeros(PROBES, 3, input_size, input_size, device=device)
 
         def run() -> Tensor:
@@ -209,7 +232,7 @@ class PictureModel(Generator):
             return blank
 
         with lock_of(module), torch.no_grad():
-            found = find_layers(module, run)
+            found = find_layers(module, run, makes_images=False)
         super().__init__(
             name=label,
             family="pictures",
@@ -257,6 +280,52 @@ class PictureModel(Generator):
     def ends_stage(self, layer: Layer) -> bool:
         """As for any opaque module."""
         return False
+
+
+def unwrapped(module: nn.Module) -> nn.Module:
+    """Return a network without what only spreads it over devices or compiles it: their names are not the network's."""
+    while isinstance(module, nn.DataParallel | nn.parallel.DistributedDataParallel) or hasattr(module, "_orig_mod"):
+        inside = module._orig_mod if hasattr(module, "_orig_mod") else module.module
+        assert isinstance(inside, nn.Module)
+        module = inside
+    return module
+
+
+def _prepared(module: nn.Module, name: str, device: str | torch.device) -> nn.Module:
+    """Return the network in eval mode, on a device, in float32.
+
+    Raises:
+        GanatomyError: for TorchScript, whose inside cannot be watched.
+    """
+    if isinstance(module, torch.jit.ScriptModule):
+        raise GanatomyError(
+            f"{name} is TorchScript, whose inside cannot be watched or edited; build the nn.Module that it was made "
+            "of, and load its state dict"
+        )
+    module = module.eval().to(device)
+    values = [*module.parameters(), *module.buffers()]
+    other = any(value.is_floating_point() and value.dtype != torch.float32 for value in values)
+    return module.float() if other else module
+
+
+@contextmanager
+def _same_noise(device: torch.device) -> Iterator[None]:
+    """Draw the same random numbers each time, and leave the process's own generator as it was."""
+    with torch.random.fork_rng([device] if device.type == "cuda" else []):
+        torch.manual_seed(NOISE_SEED)
+        yield
+
+
+def _warn_of_range(name: str, images: Tensor, given: tuple[float, float]) -> None:
+    """Say so if images can hardly be of the range that they are taken to have."""
+    low, high = float(images.min()), float(images.max())
+    if given != (-1.0, 1.0) or images.numel() < MANY or not (low >= 0 or high > FAR or low < -FAR) or low == high:
+        return
+    likely = "(0, 255)" if high > FAR else "(0, 1)" if high <= 1 else "(low, high)"
+    warnings.warn(
+        f"{name}: its images reach from {low:.3g} to {high:.3g}, and are taken to be of -1..1; if that is wrong, say "
+        f"image_range={likely}", GanatomyWarning, stacklevel=4,
+    )  # fmt: skip
 
 
 def _guarded(call: Callable[[Tensor], object], value: Tensor, name: str) -> object:
