@@ -92,3 +92,15 @@ def test_evidence_exists():
         for pattern in re.findall(r"`(tests/[\w*./-]+)`", text):
             assert list(ROOT.glob(pattern)), f"{page.name} names {pattern}"
     assert named > 30
+
+
+def test_options_in_the_guides_are_options():
+    """What a guide calls an option of ours is one; lines of torchrun and Slurm have others."""
+    option = r"(?<![\w-])--[a-z][a-z0-9-]*"
+    known = set(re.findall(option, (ROOT / "docs/commands.md").read_text(encoding="utf-8")))
+    wrong = []
+    for page in [ROOT / "README.md", *sorted((ROOT / "docs").glob("*.md"))]:
+        for line in page.read_text(encoding="utf-8").splitlines():
+            if not re.search("torchrun|SBATCH|sbatch|nnodes|pip |max-restarts", line):
+                wrong += [f"{page.name}: {found}" for found in re.findall(option, line) if found not in known]
+    assert wrong == []
