@@ -2,7 +2,7 @@
 
 Every file says what it is: a finished dissection, a plan, a part of a dissection, the block counts of one group,
 effects, or a memory of keys.
-``docs/architecture.md`` lists their datasets.
+``docs/files.md`` lists their datasets.
 """
 
 from __future__ import annotations

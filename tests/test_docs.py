@@ -1,5 +1,6 @@
 """What is written about the code is what the code says."""
 
+import ast
 import importlib.util
 import re
 import tomllib
@@ -37,3 +38,69 @@ def test_the_citation_is_of_this_version():
     assert cited["license"] == project["license"]
     assert {"cff-version", "message", "title", "authors"} <= cited.keys()
     assert len(cited["references"]) == 3
+
+
+def messages():
+    """Every text in the code as one line, with … for what is filled in, without docstrings."""
+    found = []
+    for room in ("segmodels", "dissect", "rewrite", "app"):
+        for path in sorted((ROOT / room).rglob("*.py")):
+            tree = ast.parse(path.read_text(encoding="utf-8"))
+            told = {id(node.value) for node in ast.walk(tree) if isinstance(node, ast.Expr)}
+            for node in ast.walk(tree):
+                if isinstance(node, ast.JoinedStr):
+                    parts = (str(p.value) if isinstance(p, ast.Constant) else "…" for p in node.values)
+                    found.append("".join(parts))
+                elif isinstance(node, ast.Constant) and isinstance(node.value, str) and id(node) not in told:
+                    found.append(node.value)
+    return found
+
+
+def test_messages_in_the_troubleshooting_are_those_of_the_code():
+    page = (ROOT / "docs/troubleshooting.md").read_text(encoding="utf-8")
+    quoted = [text for _, text in re.findall(r"^### (`+)(.+)\1$", page, re.MULTILINE)]
+    assert len(quoted) == page.count("\n### ") > 40
+    known = "\n".join(messages())
+    assert [text for text in quoted if text not in known] == []
+
+
+def slug(heading):
+    """The anchor of a heading, as GitHub makes it."""
+    return re.sub(r"[^\w\- ]", "", heading.strip().lower()).replace(" ", "-")
+
+
+@pytest.mark.parametrize("page", [ROOT / "README.md", *sorted((ROOT / "docs").glob("*.md"))], ids=lambda p: p.name)
+def test_anchors_are_headings(page):
+    wrong = []
+    for name, anchor in re.findall(r"\]\((?!https?:)([^)#\s]*)#([^)\s]+)\)", page.read_text(encoding="utf-8")):
+        other = page.parent / name if name else page
+        headings = re.findall(r"^#+ (.+)$", other.read_text(encoding="utf-8"), re.MULTILINE)
+        if anchor not in map(slug, headings):
+            wrong.append(f"{name}#{anchor}")
+    assert wrong == []
+
+
+def test_evidence_exists():
+    """Tests and files of tests that the guides name are there."""
+    defined = "\n".join(path.read_text(encoding="utf-8") for path in sorted((ROOT / "tests").glob("*.py")))
+    named = 0
+    for page in sorted((ROOT / "docs").glob("*.md")):
+        text = page.read_text(encoding="utf-8")
+        for test in re.findall(r"`(test_\w+)`", text):
+            assert f"def {test}(" in defined, f"{page.name} names {test}"
+            named += 1
+        for pattern in re.findall(r"`(tests/[\w*./-]+)`", text):
+            assert list(ROOT.glob(pattern)), f"{page.name} names {pattern}"
+    assert named > 30
+
+
+def test_options_in_the_guides_are_options():
+    """What a guide calls an option of ours is one; lines of torchrun and Slurm have others."""
+    option = r"(?<![\w-])--[a-z][a-z0-9-]*"
+    known = set(re.findall(option, (ROOT / "docs/commands.md").read_text(encoding="utf-8")))
+    wrong = []
+    for page in [ROOT / "README.md", *sorted((ROOT / "docs").glob("*.md"))]:
+        for line in page.read_text(encoding="utf-8").splitlines():
+            if not re.search("torchrun|SBATCH|sbatch|nnodes|pip |max-restarts", line):
+                wrong += [f"{page.name}: {found}" for found in re.findall(option, line) if found not in known]
+    assert wrong == []
