@@ -62,6 +62,7 @@ from .estimate import Estimate, estimate
 from .examples import Band, Example
 from .execute import run
 from .generators import BakeError, Codes, Generator, Layer, accept_licence, convert, entries, export, load
+from .generators.discriminators import Discriminator, load_discriminator
 from .job import Job
 from .merge import merge
 from .recipes import Recipe
@@ -81,6 +82,7 @@ __all__ = [
     "BakeError",
     "Band",
     "Codes",
+    "Discriminator",
     "Dose",
     "Edit",
     "Effect",
@@ -113,6 +115,7 @@ __all__ = [
     "insertion_map",
     "leakage",
     "load",
+    "load_discriminator",
     "merge",
     "metrics",
     "open",

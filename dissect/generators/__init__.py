@@ -29,6 +29,7 @@
 ``conversion``          writing in another layout or kind of file
 ``bake``                edits of features as weights, where that is exact
 ``bundles``             a recipe and the generator it is for, in one file
+``discriminators/``      the networks that generators were trained against
 ``arrays``              latents and the like from people's files
 ``catalog``             names, sources and licences
 ``loading``             :func:`load`, for any source

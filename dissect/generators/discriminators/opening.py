@@ -1,0 +1,107 @@
+"""From a file to the discriminator in it."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Mapping
+from pathlib import Path
+
+import torch
+from torch import Tensor
+
+from segmodels import GanatomyError, fetch
+from segmodels.files import shown
+
+from .. import catalog, checkpoint
+from ..checkpoint import Checkpoint, StoredNetwork
+from ..family import check, flat
+from . import strided, stylegan2
+from .base import Discriminator
+
+FIRST = ("D_ema", "discriminator_smooth", "D", "d", "discriminator", "netD", "netD_state_dict")  # averaged ones first
+
+
+def load_discriminator(
+    source: str | Path | Mapping[str, Tensor], device: str | torch.device = "cpu", *, group: int | None = None
+) -> Discriminator:
+    """Open the discriminator in a checkpoint, beside a generator or alone.
+
+    Known are the residual one of StyleGAN2, ADA and StyleGAN3 (NVIDIA's pickles and state dicts, rosinality's), and the
+    chain of DCGAN (``main.*``). Nothing of the file is run.
+
+    Args:
+        source: a file, a name of the catalogue, ``https://…#sha256=…``, or a state dict.
+        group: images that are compared with each other; the file's, or 4, if not given. See :class:`Discriminator`.
+
+    Raises:
+        GanatomyError: if there is none, one of an unknown kind, or one whose tensors do not fit; for a group below 1.
+    """
+    if group is not None and (isinstance(group, bool) or not isinstance(group, int) or group < 1):
+        raise GanatomyError(f"expected a group of 1 image or more, got {group!r}")
+    found = _read(source)
+    ranked = sorted(found.networks, key=lambda network: FIRST.index(network.where) if network.where in FIRST else 99)
+    for network in ranked:
+        made = _opened(network, found, torch.device(device), group)
+        if made is not None:
+            return made
+    keys = list(ranked[0].tensors) if ranked else []
+    raise GanatomyError(
+        f"{found.path.name}: no discriminator that is known is in it ({shown(keys, 4)}); known: StyleGAN2 (nvlabs, "
+        "rosinality; of StyleGAN3, too), DCGAN (main)"
+    )
+
+
+def _read(source: str | Path | Mapping[str, Tensor]) -> Checkpoint:
+    if isinstance(source, Mapping):
+        network = StoredNetwork("", "", dict(source), None, {}, {})
+        return Checkpoint(Path("state dict"), "", "state dict", (network,))
+    text, named = str(source), {entry.name: entry for entry in catalog.ENTRIES}
+    if text in named:
+        return checkpoint.read(catalog.obtain(named[text]))
+    if re.match(r"[A-Za-z]+://", text):
+        return checkpoint.read(fetch.fetch(fetch.parse_url(text)))
+    path = Path(text).expanduser()
+    if not path.exists():
+        raise GanatomyError(f"no such checkpoint: {text}")
+    return checkpoint.read(path)
+
+
+def _opened(network: StoredNetwork, found: Checkpoint, device: torch.device, group: int | None) -> Discriminator | None:
+    """Return the discriminator that a network is, None if it is of no known kind."""
+    name = f"{found.path.stem} ({network.where})" if network.where else found.path.stem
+    try:
+        for flavour, canonical in stylegan2.LAYOUTS.items():
+            if (tensors := canonical(network.tensors)) is not None:
+                check(network, found)
+                return _residual(network, tensors, flavour, name, device, group)
+        if (tensors := strided.of_main(network.tensors)) is not None:
+            check(network, found)
+            chain, resolution = strided.build(tensors)
+            first = tensors[min((k for k in tensors if k.endswith(".weight")), key=lambda k: int(k.partition(".")[0]))]
+            return Discriminator(
+                chain, name=name, family="dcgan", flavour="main", where=network.where, resolution=resolution,
+                channels=first.shape[1], device=device,
+            )  # fmt: skip
+    except GanatomyError as error:
+        raise GanatomyError(f"{found.path.name}: {error}") from error
+    return None
+
+
+def _residual(
+    network: StoredNetwork, tensors: dict[str, Tensor], flavour: str, name: str, device: torch.device, group: int | None
+) -> Discriminator:
+    told = flat(network.arguments)
+    if (kind := told.get("architecture", "resnet")) != "resnet":
+        raise GanatomyError(f"expected a discriminator with the architecture resnet, this one is {str(kind)[:40]!r}")
+    clamp = told.get("conv_clamp")
+    clamp = float(clamp) if isinstance(clamp, int | float) and not isinstance(clamp, bool) else None
+    stored = told.get("mbstd_group_size", stylegan2.GROUP)
+    together = group or (stored if isinstance(stored, int) and stored > 0 else stylegan2.GROUP)
+    made = stylegan2.build(tensors, clamp)
+    top = max(int(m[1]) for key in tensors if (m := stylegan2.BLOCK.fullmatch(key)))
+    classes = tensors["mapping.embed.weight"].shape[1] if made.mapping is not None else None
+    return Discriminator(
+        made, name=name, family="stylegan2", flavour=flavour, where=network.where, resolution=top,
+        channels=tensors[f"b{top}.fromrgb.weight"].shape[1], num_classes=classes,
+        group=together if made.deviations else 1, settings={"conv_clamp": clamp}, device=device,
+    )  # fmt: skip

@@ -1,0 +1,289 @@
+"""Discriminators against a definition of their own in float64, and against what their makers say of their size."""
+
+import math
+
+import numpy as np
+import pytest
+import torch
+from torch.nn import functional as F
+
+import dissect
+from dissect import GanatomyError
+from dissect.generators.discriminators.stylegan2 import build
+
+CLAMP = 0.4  # small, so that it clamps
+WIDTHS = {16: 5, 8: 6, 4: 7}
+HIDDEN = 9
+
+
+def residual_tensors(classes=0, deviations=1, seed=0):
+    """Tensors under NVIDIA's names, of an image of 16 x 16."""
+    random = torch.Generator().manual_seed(seed)
+
+    def draw(*shape):
+        return torch.randn(*shape, generator=random)
+
+    found = {"b16.fromrgb.weight": draw(WIDTHS[16], 3, 1, 1), "b16.fromrgb.bias": draw(WIDTHS[16])}
+    for size in (16, 8):
+        into, out = WIDTHS[size], WIDTHS[size // 2]
+        found |= {
+            f"b{size}.conv0.weight": draw(into, into, 3, 3), f"b{size}.conv0.bias": draw(into),
+            f"b{size}.conv1.weight": draw(out, into, 3, 3), f"b{size}.conv1.bias": draw(out),
+            f"b{size}.skip.weight": draw(out, into, 1, 1), f"b{size}.conv1.resample_filter": torch.ones(4, 4) / 16,
+        }  # fmt: skip
+    last = 4 if classes else 1
+    found |= {
+        "b4.conv.weight": draw(7, 7 + deviations, 3, 3), "b4.conv.bias": draw(7),
+        "b4.fc.weight": draw(HIDDEN, 7 * 16), "b4.fc.bias": draw(HIDDEN),
+        "b4.out.weight": draw(last, HIDDEN), "b4.out.bias": draw(last),
+    }  # fmt: skip
+    if classes:
+        found |= {"mapping.embed.weight": draw(8, classes), "mapping.embed.bias": draw(8)}
+        found |= {"mapping.fc0.weight": draw(4, 8), "mapping.fc0.bias": draw(4)}
+        found |= {"mapping.fc1.weight": draw(4, 4), "mapping.fc1.bias": draw(4)}
+    return found
+
+
+# -- the definition: loops over taps, in float64 -------------------------------------------------------------------
+
+
+def convolved(x, weight, pad, stride=1):
+    """Correlate x [N, I, H, W] with weight [O, I, k, k] / sqrt(fan-in), tap by tap."""
+    k = weight.shape[-1]
+    x = np.pad(x, ((0, 0), (0, 0), (pad, pad), (pad, pad)))
+    size = (x.shape[-1] - k) // stride + 1
+    out = np.zeros((len(x), len(weight), size, size))
+    for row in range(k):
+        for column in range(k):
+            part = x[
+                :, :, row : row + stride * (size - 1) + 1 : stride, column : column + stride * (size - 1) + 1 : stride
+            ]
+            out += np.einsum("nihw,oi->nohw", part, weight[:, :, row, column])
+    return out / math.sqrt(weight[0].size)
+
+
+def blurred(x, pad):
+    taps = np.array([1, 3, 3, 1]) / 8
+    x = np.pad(x, ((0, 0), (0, 0), (pad, pad), (pad, pad)))
+    rows = sum(t * x[:, :, i : x.shape[2] - 3 + i] for i, t in enumerate(taps))
+    return sum(t * rows[..., i : x.shape[3] - 3 + i] for i, t in enumerate(taps))
+
+
+def lrelu(x, bias, clamp, gain=1.0):
+    x = x + (bias[:, None, None] if x.ndim == 4 else bias)
+    return np.clip(np.where(x > 0, x, 0.2 * x) * math.sqrt(2) * gain, -clamp * gain, clamp * gain)
+
+
+def residual(t, images, group, classes=None, clamp=math.inf):
+    """Score images in groups, by the papers."""
+    t = {key: value.double().numpy() for key, value in t.items()}
+    scores = []
+    for start in range(0, len(images), group):
+        x = images[start : start + group]
+        x = lrelu(convolved(x, t["b16.fromrgb.weight"], 0), t["b16.fromrgb.bias"], clamp)
+        for size in (16, 8):
+            half = math.sqrt(0.5)
+            beside = convolved(blurred(x, 1)[:, :, ::2, ::2], t[f"b{size}.skip.weight"], 0) * half
+            beside = np.clip(beside, -clamp * half, clamp * half)
+            x = lrelu(convolved(x, t[f"b{size}.conv0.weight"], 1), t[f"b{size}.conv0.bias"], clamp)
+            x = convolved(blurred(x, 2), t[f"b{size}.conv1.weight"], 0, 2)
+            x = beside + lrelu(x, t[f"b{size}.conv1.bias"], clamp, half)
+        many = t["b4.conv.weight"].shape[1] - x.shape[1]
+        spread = np.sqrt(x.var(0) + 1e-8).reshape(many, -1).mean(1) if many else np.zeros(0)
+        x = np.concatenate([x, np.tile(spread[None, :, None, None], (len(x), 1, 4, 4))], 1)
+        x = lrelu(convolved(x, t["b4.conv.weight"], 1), t["b4.conv.bias"], clamp)
+        x = x.reshape(len(x), -1) @ t["b4.fc.weight"].T / math.sqrt(t["b4.fc.weight"].shape[1])
+        x = lrelu(x, t["b4.fc.bias"], math.inf)
+        x = x @ t["b4.out.weight"].T / math.sqrt(HIDDEN) + t["b4.out.bias"]
+        if classes is not None:
+            y = t["mapping.embed.weight"].T[classes[start : start + group]]
+            y = y / math.sqrt(t["mapping.embed.weight"].shape[1]) + t["mapping.embed.bias"]
+            y = y / np.sqrt((y**2).mean(1, keepdims=True) + 1e-8)
+            for layer in ("fc0", "fc1"):
+                weight = t[f"mapping.{layer}.weight"]
+                y = lrelu(
+                    y @ weight.T * (0.01 / math.sqrt(weight.shape[1])), t[f"mapping.{layer}.bias"] * 0.01, math.inf
+                )
+            x = (x * y).sum(1, keepdims=True) / math.sqrt(y.shape[1])
+        scores.append(x[:, 0])
+    return np.concatenate(scores)
+
+
+def images_of(count, side=16, seed=1):
+    return torch.randn(count, 3, side, side, generator=torch.Generator().manual_seed(seed))
+
+
+@pytest.mark.parametrize("deviations", [1, 0])
+@pytest.mark.parametrize("classes", [0, 5])
+def test_the_residual_one_is_its_definition(classes, deviations):
+    tensors = residual_tensors(classes, deviations)
+    found = dissect.load_discriminator(tensors, group=3)
+    assert (found.family, found.flavour, found.resolution) == ("stylegan2", "nvlabs", 16)
+    assert found.num_classes == (classes or None)
+    assert found.group == (3 if deviations else 1)
+    images = images_of(7)  # the last group has one
+    chosen = torch.arange(7) % classes if classes else None
+    expected = residual(tensors, images.double().numpy(), found.group, None if chosen is None else chosen.numpy())
+    scores = found(images, chosen)
+    assert scores.dtype == torch.float32
+    np.testing.assert_allclose(scores.numpy(), expected, rtol=0, atol=2e-5 * np.abs(expected).max())
+    assert np.ptp(expected) > 0.01 * np.abs(expected).max()
+
+
+def test_what_is_clamped_is_clamped_where_the_paper_does():
+    tensors = residual_tensors()
+    network = build({key: value for key, value in tensors.items() if "filter" not in key}, CLAMP)
+    images = images_of(4)
+    expected = residual(tensors, images.double().numpy(), 4, clamp=CLAMP)
+    free = residual(tensors, images.double().numpy(), 4)
+    assert np.abs(expected - free).max() > 0.01
+    with torch.no_grad():
+        np.testing.assert_allclose(network(images, None).numpy(), expected, rtol=0, atol=2e-5)
+
+
+def rosinality(tensors):
+    """The same network under rosinality's names."""
+    found = {"convs.0.0.weight": tensors["b16.fromrgb.weight"], "convs.0.1.bias": tensors["b16.fromrgb.bias"]}
+    for number, size in ((1, 16), (2, 8)):
+        found |= {
+            f"convs.{number}.conv1.0.weight": tensors[f"b{size}.conv0.weight"],
+            f"convs.{number}.conv1.1.bias": tensors[f"b{size}.conv0.bias"],
+            f"convs.{number}.conv2.0.kernel": torch.ones(4, 4) / 16,
+            f"convs.{number}.conv2.1.weight": tensors[f"b{size}.conv1.weight"],
+            f"convs.{number}.conv2.2.bias": tensors[f"b{size}.conv1.bias"],
+            f"convs.{number}.skip.0.kernel": torch.ones(4, 4) / 16,
+            f"convs.{number}.skip.1.weight": tensors[f"b{size}.skip.weight"],
+        }  # fmt: skip
+    ends = {
+        "final_conv.0.weight": "conv.weight", "final_conv.1.bias": "conv.bias", "final_linear.0.weight": "fc.weight",
+        "final_linear.0.bias": "fc.bias", "final_linear.1.weight": "out.weight", "final_linear.1.bias": "out.bias",
+    }  # fmt: skip
+    return found | {new: tensors[f"b4.{old}"] for new, old in ends.items()}
+
+
+def test_both_layouts_are_one_network(tmp_path):
+    tensors = residual_tensors()
+    generator = {"style.1.weight": torch.zeros(2, 2)}
+    torch.save({"g_ema": generator, "d": rosinality(tensors), "args": {}}, tmp_path / "net.pt")
+    ours, theirs = dissect.load_discriminator(tensors), dissect.load_discriminator(tmp_path / "net.pt")
+    assert (theirs.flavour, theirs.where, theirs.group) == ("rosinality", "d", 4)
+    assert torch.equal(ours(images_of(5)), theirs(images_of(5)))
+    assert ours.fingerprint == theirs.fingerprint
+    assert ours.fingerprint != dissect.load_discriminator(residual_tensors(seed=1)).fingerprint
+
+
+def test_an_image_of_its_own_group_is_scored_as_alone_and_one_of_a_batch_in_its_order():
+    found = dissect.load_discriminator(residual_tensors(), group=2)
+    images = images_of(4)
+    assert torch.equal(found(images), torch.cat([found(images[:2]), found(images[2:])]))
+    alone = dissect.load_discriminator(residual_tensors(), group=1)
+    assert torch.equal(alone(images)[[2]], alone(images[2:3]))
+
+
+def test_the_size_of_the_published_one():
+    """FFHQ at 1024 x 1024, configuration F: 29,012,513 values, as its training log has it."""
+    widths = {size: min(512, 32768 // size) for size in (1024, 512, 256, 128, 64, 32, 16, 8, 4)}
+    shapes = {"b1024.fromrgb.weight": (widths[1024], 3, 1, 1), "b1024.fromrgb.bias": (widths[1024],)}
+    for size in list(widths)[:-1]:
+        into, out = widths[size], widths[size // 2]
+        shapes |= {
+            f"b{size}.conv0.weight": (into, into, 3, 3), f"b{size}.conv0.bias": (into,),
+            f"b{size}.conv1.weight": (out, into, 3, 3), f"b{size}.conv1.bias": (out,),
+            f"b{size}.skip.weight": (out, into, 1, 1),
+        }  # fmt: skip
+    shapes |= {
+        "b4.conv.weight": (512, 513, 3, 3), "b4.conv.bias": (512,), "b4.fc.weight": (512, 8192), "b4.fc.bias": (512,),
+        "b4.out.weight": (1, 512), "b4.out.bias": (1,),
+    }  # fmt: skip
+    found = dissect.load_discriminator({key: torch.zeros(shape) for key, shape in shapes.items()})
+    assert found.parameters == 29_012_513
+    assert found.resolution == 1024
+
+
+def strided_tensors(bias=False, seed=0):
+    random = torch.Generator().manual_seed(seed)
+    found, widths = {}, [3, 4, 6, 8, 1]
+    numbers = [0, 2, 5, 8]  # each but the first and the last with a norm after it
+    for place, number in enumerate(numbers):
+        found[f"main.{number}.weight"] = torch.randn(widths[place + 1], widths[place], 4, 4, generator=random) * 0.2
+        if bias:
+            found[f"main.{number}.bias"] = torch.randn(widths[place + 1], generator=random)
+        if 0 < place < len(numbers) - 1:
+            for name in ("weight", "bias", "running_mean"):
+                found[f"main.{number + 1}.{name}"] = torch.randn(widths[place + 1], generator=random)
+            found[f"main.{number + 1}.running_var"] = torch.rand(widths[place + 1], generator=random) + 0.5
+            found[f"main.{number + 1}.num_batches_tracked"] = torch.tensor(3)
+    return found
+
+
+@pytest.mark.parametrize("bias", [False, True])
+def test_the_chain_of_dcgan_is_its_definition(bias, tmp_path):
+    tensors = strided_tensors(bias)
+    torch.save(tensors, tmp_path / "netD.pth")
+    found = dissect.load_discriminator(tmp_path / "netD.pth")
+    assert (found.family, found.flavour, found.resolution, found.group) == ("dcgan", "main", 32, 1)
+    images = images_of(3, 32)
+    x = images.double()
+    t = {key: value.double() for key, value in tensors.items()}
+    for place, number in enumerate((0, 2, 5, 8)):
+        last = number == 8
+        x = F.conv2d(x, t[f"main.{number}.weight"], t.get(f"main.{number}.bias"), 1 if last else 2, 0 if last else 1)
+        if 0 < place < 3:
+            n = f"main.{number + 1}"
+            x = (x - t[f"{n}.running_mean"][:, None, None]) / (t[f"{n}.running_var"][:, None, None] + 1e-5).sqrt()
+            x = x * t[f"{n}.weight"][:, None, None] + t[f"{n}.bias"][:, None, None]
+        x = x if last else torch.where(x > 0, x, 0.2 * x)
+    torch.testing.assert_close(found(images).double(), x.flatten(), rtol=0, atol=1e-5)
+
+
+def changed(tensors, **parts):
+    return tensors | {key.replace("_", "."): value for key, value in parts.items()}
+
+
+def without(tensors, *parts):
+    return {key: value for key, value in tensors.items() if not any(part in key for part in parts)}
+
+
+R, S = residual_tensors, strided_tensors
+BAD = {
+    "a generator": (
+        lambda: {"main.0.weight": torch.zeros(7, 8, 4, 4), "main.3.weight": torch.zeros(8, 3, 4, 4)},
+        "no discriminator",
+    ),
+    "nothing": (lambda: {"x": torch.zeros(1)}, "no discriminator that is known"),
+    "a block lacks": (lambda: without(R(), "b8"), "in a row"),
+    "a tensor lacks": (lambda: without(R(), "b8.skip.weight"), "is missing"),
+    "one too many": (lambda: R() | {"b8.extra": torch.zeros(1)}, "unexpected key b8.extra"),
+    "a shape": (lambda: changed(R(), b4_fc_bias=torch.zeros(2)), r"expected b4.fc.bias \[9\], got \[2\]"),
+    "not a kernel": (lambda: changed(R(), b16_conv0_weight=torch.zeros(2)), "4 dimensions"),
+    "NaN": (lambda: changed(R(), b4_fc_bias=torch.full((9,), math.nan)), "NaN"),
+    "a chain lacks": (lambda: without(S(), "main.3.bias"), "main.3.bias is missing"),
+    "another kernel": (lambda: changed(S(), main_2_weight=torch.zeros(6, 4, 3, 3)), "kernel of 4 x 4"),
+}  # fmt: skip
+
+
+@pytest.mark.parametrize("name", BAD)
+def test_what_is_none_is_told_in_a_line(name):
+    make, words = BAD[name]
+    with pytest.raises(GanatomyError, match=words) as told:
+        dissect.load_discriminator(make())
+    assert "\n" not in str(told.value)
+
+
+def test_what_cannot_be_scored_is_told_in_a_line(tmp_path):
+    plain, of_classes = (dissect.load_discriminator(residual_tensors(classes)) for classes in (0, 5))
+    images = images_of(2)
+    for call, words in (
+        (lambda: plain(images_of(2, 8)), r"expected images float32 \[N, 3, 16, 16\], got float32 \[2, 3, 8, 8\]"),
+        (lambda: plain(images.long()), "got int64"),
+        (lambda: plain(images, 1), "has no classes"),
+        (lambda: of_classes(images), "give classes, 0 to 4"),
+        (lambda: of_classes(images, 5), "from 0 to 4"),
+        (lambda: of_classes(images, torch.tensor([1])), r"int64 \[2\], got \[1\]"),
+        (lambda: dissect.load_discriminator(tmp_path / "none.pt"), "no such checkpoint"),
+        (lambda: dissect.load_discriminator(residual_tensors(), group=0), "a group of 1 image"),
+    ):
+        with pytest.raises(GanatomyError, match=words):
+            call()
+    assert torch.equal(of_classes(images, 3), of_classes(images, torch.tensor([3, 3])))
+    assert plain(images[:0]).shape == (0,)
