@@ -13,9 +13,11 @@ from segmodels.files import one_line
 
 from ..hooks import lock_of
 from .base import Generator, Layer, State
+from .calling import FAR, Caller
 from .chain import Link, links_of
 from .codes import Codes
 from .discovery import PROBES, Found, find_layers, first_image
+from .family import Fact
 from .layers import rgb
 
 
@@ -28,8 +30,9 @@ class ModuleGenerator(Generator):
         num_classes: if given, classes int64 [N] are the second argument.
         image_range: the range of the images it returns; they are brought to [-1, 1].
 
-    Latents are tried as [N, z_dim] and then as [N, z_dim, 1, 1], whichever the module accepts. An ``nn.Sequential`` is
-    a stage for each of its modules, so that a pass may be resumed between them; anything else is one stage.
+    How it takes z and classes is found by trying (:class:`~dissect.generators.calling.Caller`); noise that it draws
+    in its forward is held constant. An ``nn.Sequential`` is a stage for each of its modules, so that a pass may be
+    resumed between them; anything else is one stage.
     """
 
     works_in_place = True
@@ -47,20 +50,25 @@ class ModuleGenerator(Generator):
         _check_count("z_dim", z_dim)
         if num_classes is not None:
             _check_count("num_classes", num_classes)
-        low, high = image_range
-        if not high > low:
-            raise GanatomyError(f"expected image_range (low, high) with low < high, got {image_range!r}")
+        low, high = _check_range(image_range)
         label = name or type(module).__name__
-        self._range = (float(low), float(high))
+        self._range = (low, high)
         self._net = module.eval().to(device)
-        z = torch.zeros(PROBES, z_dim, device=device)
-        classes = torch.zeros(PROBES, dtype=torch.long, device=device) if num_classes else None
         with lock_of(module), torch.no_grad():
-            self._as_map = self._takes_map(label, z, classes)
-            found = find_layers(module, lambda: first_image(self._call(z, classes), label))
-            self._links = () if num_classes else links_of(module, self._latent(z))
+            call = self._call = Caller(module, label, z_dim, num_classes, torch.device(device))
+            found = find_layers(module, lambda: first_image(call(call.z, call.classes), label))
+            self._links = () if num_classes or call.steady else links_of(module, call.latent(call.z))
         if found.size[0] != found.size[1]:
-            raise GanatomyError(f"{label}: expected square images, the module makes {found.size[0]} x {found.size[1]}")
+            raise GanatomyError(
+                f"{label}: expected square images, the module makes {found.size[0]} x {found.size[1]}; wrap it in a "
+                "module that pads or crops what it returns"
+            )
+        if call.reach > max(FAR, 4 * max(abs(low), abs(high))):
+            raise GanatomyError(
+                f"{label}: expected images in [{low:g}, {high:g}], they reach {call.reach:.0f}; say their range with "
+                "image_range=(0, 255), or as the module's own attribute image_range"
+            )
+        self.facts = _observed(call)
         super().__init__(
             name=label,
             family="module",
@@ -81,34 +89,6 @@ class ModuleGenerator(Generator):
             not_layers=found.others,
         )
 
-    def _takes_map(self, name: str, z: Tensor, classes: Tensor | None) -> bool:
-        """Return whether z goes in as a one-pixel map; what gives an image counts, whichever is tried first."""
-        failures = []
-        for as_map in (False, True):
-            self._as_map = as_map
-            try:
-                first_image(self._call(z, classes), name)
-                return as_map
-            except GanatomyError as error:  # it ran, but made no image
-                failures.append(error)
-            except Exception as error:  # whatever a stranger's forward raises
-                failures.append(GanatomyError(one_line(error, 120)))
-                failures[-1].__cause__ = error
-        ran = [error for error in failures if error.__cause__ is None]
-        if ran:
-            raise ran[0]
-        shapes = [f"[{PROBES}, {z.shape[1]}]", f"[{PROBES}, {z.shape[1]}, 1, 1]"]
-        given = f" and classes [{PROBES}]" if classes is not None else ""
-        tried = " nor ".join(f"z {shape}{given} ({failure})" for shape, failure in zip(shapes, failures, strict=True))
-        raise GanatomyError(f"{name}: the module accepts neither {tried}") from failures[0].__cause__
-
-    def _call(self, z: Tensor, classes: Tensor | None) -> object:
-        latent = self._latent(z)
-        return self._net(latent) if classes is None else self._net(latent, classes)
-
-    def _latent(self, z: Tensor) -> Tensor:
-        return z[:, :, None, None] if self._as_map else z
-
     def _in_stages(self, found: Found) -> list[Layer]:
         """Return the layers with the index of the chain's module that holds each."""
         holder = {part: index for index, link in enumerate(self._links) for part in link.module.modules()}
@@ -123,7 +103,7 @@ class ModuleGenerator(Generator):
                 x = state.x
                 if first:
                     assert state.codes.z is not None
-                    x = self._latent(state.codes.z.to(self.device))
+                    x = self._call.latent(state.codes.z.to(self.device))
                 assert x is not None
                 output = _guarded(link, x, self.name)
                 if last:
@@ -259,6 +239,16 @@ class PictureModel(Generator):
         return False
 
 
+def _observed(call: Caller) -> tuple[Fact, ...]:
+    """Return what trying has shown and who looks at images should know."""
+    facts = []
+    if call.steady:
+        facts.append(Fact("noise", "drawn in its forward; held constant here, the same for every image", "assumed"))
+    if call.mixing:
+        facts.append(Fact("batches", "an image depends on the other samples of its batch", "assumed"))
+    return tuple(facts)
+
+
 def _guarded(call: Callable[[Tensor], object], value: Tensor, name: str) -> object:
     """Return ``call(value)``; whatever a stranger's forward raises becomes one line."""
     try:
@@ -273,3 +263,13 @@ def _guarded(call: Callable[[Tensor], object], value: Tensor, name: str) -> obje
 def _check_count(what: str, value: object) -> None:
     if not isinstance(value, int) or isinstance(value, bool) or value < 1:
         raise GanatomyError(f"expected {what} to be a positive integer, got {value!r}")
+
+
+def _check_range(value: object) -> tuple[float, float]:
+    try:
+        low, high = (float(x) for x in value)  # type: ignore[attr-defined]  # whatever a stranger's attribute is
+    except (TypeError, ValueError):
+        low = high = 0.0
+    if not low < high:
+        raise GanatomyError(f"expected image_range (low, high) with low < high, got {value!r}")
+    return low, high
