@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 from pathlib import Path
 
+import h5py
 import numpy as np
 import pytest
 from typer.testing import CliRunner
@@ -12,6 +13,8 @@ from typer.testing import CliRunner
 import dissect
 import segmodels
 from app.cli import app
+from app.cli import run as ganatomy
+from app.seeds import parse_classes
 from dissect import GanatomyError
 from dissect.by_class import by_class
 
@@ -96,3 +99,98 @@ def test_runs_without_classes_or_maxima_are_refused(tmp_path):
     run = dissect.run(classed, segmenter, ["blocks.0.0"], samples=8, out=tmp_path / "b.h5")
     with pytest.raises(GanatomyError, match="without --maxima"):
         _ = run.layer("blocks.0.0").by_class
+
+
+# -- which classes are dissected -------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    ("text", "samples", "expected"),
+    [
+        ("uniform", 4, None),
+        (" Uniform ", 4, None),
+        ("3", 4, 3),
+        ("3,1", 5, (3, 1, 3, 1, 3)),
+        ("0-2", 4, (0, 1, 2, 0)),
+        ("0:2, 7", 3, (0, 1, 7)),
+    ],
+)
+def test_classes_as_people_type_them(text, samples, expected):
+    assert parse_classes(text, samples) == expected
+
+
+@pytest.mark.parametrize(
+    ("text", "words"),
+    [
+        ("", "expected uniform, one class such as 207"),
+        ("dogs", "expected uniform"),
+        ("-1", "expected uniform"),
+        ("3:3", "expected uniform"),
+        ("0-9999999999", "expected uniform"),
+        ("3,3", "named twice"),
+        ("0-5", "6 classes cannot take turns in 5 samples"),
+    ],
+)
+def test_classes_that_cannot_be_are_refused_in_one_line(text, words):
+    with pytest.raises(GanatomyError, match=words) as caught:
+        parse_classes(text, 5)
+    assert "\n" not in str(caught.value)
+
+
+def dissected(out, *options):
+    """The exit status of a dissection of the small SAGAN; 12 samples."""
+    arguments = ["dissect", str(DATA / "sagan.safetensors"), "--samples", "12", "--layer", "blocks.1.0", "--maxima"]
+    return ganatomy([*arguments, "--batch", "2", "--out", str(out), *options])
+
+
+CASES = {"uniform": None, "4": [4] * 12, "4,1,5": [4, 1, 5] * 4, "0-3": [0, 1, 2, 3] * 3}
+
+
+@pytest.mark.parametrize("text", CASES)
+def test_classes_of_a_dissection_on_the_command_line(text, tmp_path):
+    assert dissected(tmp_path / "run.h5", "--class", text) == 0
+    generator = dissect.load(DATA / "sagan.safetensors")
+    expected = generator.sample(range(12)).classes.tolist() if CASES[text] is None else CASES[text]
+    with h5py.File(tmp_path / "run.h5") as file:
+        assert file["samples/class"][:].tolist() == expected
+        described = json.loads(file.attrs["manifest"])["samples"]["classes"]
+        assert described == (int(text) if text == "4" else CASES[text])
+        maxima = file["layers/blocks.1.0/maxima"][:]
+    features = generator.features(generator.sample(range(12), expected), "blocks.1.0")["blocks.1.0"]
+    assert np.allclose(maxima, features.amax((2, 3)), atol=1e-6)
+    in_python = dissect.run(
+        generator, segmodels.load("colors"), ["blocks.1.0"], samples=12, out=tmp_path / "same.h5", maxima=True,
+        classes=CASES[text] if text != "4" else 4, batch=2,
+    )  # fmt: skip
+    assert in_python.id == dissect.open(tmp_path / "run.h5").id, "one job, however it is asked for"
+    assert dissected(tmp_path / "run.h5", "--class", text) == 0, "it is finished"
+    assert dissected(tmp_path / "run.h5", "--class", "2") == 2, "another class is another job"
+
+
+def test_shards_of_a_list_of_classes_are_the_whole(tmp_path):
+    given = ("--class", "4,1,5")
+    assert dissected(tmp_path / "whole.h5", *given) == 0
+    plan = ("--plan", str(tmp_path / "plan.h5"))
+    for some in ((), ("--shard", "1/2"), ("--shard", "2/2")):
+        assert dissected(tmp_path / "run.h5", *given, *plan, *some) == 0
+    shards = sorted(str(path) for path in tmp_path.glob("run.shard-*.h5"))
+    done = CliRunner().invoke(app, ["merge", *shards, "--out", str(tmp_path / "run.h5")])
+    assert done.exit_code == 0, done.output
+    with h5py.File(tmp_path / "run.h5") as merged, h5py.File(tmp_path / "whole.h5") as whole:
+        for name in ("samples/class", "layers/blocks.1.0/counts", "layers/blocks.1.0/maxima"):
+            assert np.array_equal(merged[name][:], whole[name][:]), name
+
+
+@pytest.mark.parametrize(
+    ("options", "words"),
+    [
+        (("--class", "4,6"), "classes must be 0..5"),
+        (("--class", "0-5", "--samples", "5"), "cannot take turns"),
+        (("--class", "all"), "expected uniform"),
+        (("--class", "1", "--images", "."), "--images gives pictures"),
+    ],
+)
+def test_classes_that_do_not_fit_end_with_one_line(options, words, tmp_path, capsys):
+    assert dissected(tmp_path / "run.h5", *options) == 2
+    assert words in " ".join(capsys.readouterr().err.split())
+    assert not list(tmp_path.iterdir())

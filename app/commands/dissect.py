@@ -5,6 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Annotated
 
+import numpy as np
 import typer
 
 import segmodels
@@ -17,6 +18,7 @@ from dissect.job import Job
 from dissect.samples import Samples, Sampling
 
 from ..console import human_bytes, human_seconds, out, print_json, progress
+from ..seeds import parse_classes
 from ..unfinished import Interrupted, Unfinished
 from .options import (
     Accept,
@@ -25,9 +27,9 @@ from .options import (
     InputSize,
     Json,
     Model,
-    OneClass,
     Options,
     Seeds,
+    SomeClasses,
     Truncation,
     ZDim,
     given_seeds,
@@ -54,7 +56,7 @@ def dissect(
     ] = None,
     images: Annotated[Path | None, typer.Option(help="A folder of pictures, for a model with --input-size.")] = None,
     levels: Annotated[Path | None, typer.Option(help="Given levels, .npz: layer -> [units, B].")] = None,
-    class_: OneClass = None,
+    class_: SomeClasses = None,
     truncation: Truncation = 1.0,
     cutoff: Annotated[int | None, typer.Option(help="Truncate only the first so many w's.")] = None,
     noise: Annotated[str, typer.Option(help="const, random or none.")] = "const",
@@ -88,9 +90,12 @@ def dissect(
     named = segmodels.load(segmenter, device)
     codes = None if w is None else generator.codes(w, noise)
     if z is not None:
-        codes = generator.map(read_array(z, "z"), class_, truncation, cutoff, noise)
+        latents = read_array(z, "z")
+        classes = parse_classes(class_, np.atleast_1d(latents).shape[0]) if class_ is not None else None
+        codes = generator.map(latents, classes, truncation, cutoff, noise)
     chosen = None if codes is not None or images else (given_seeds(seeds) if seeds else range(samples))
-    sampling = Sampling(class_, truncation, cutoff, noise)
+    classes = parse_classes(class_, len(chosen)) if class_ is not None and chosen is not None else None
+    sampling = Sampling(classes, truncation, cutoff, noise)
     source = Samples(generator, seeds=chosen, codes=codes, images=images, sampling=sampling)
     which = parse_shard(shard) if shard is not None else None
     target = plan if plan is not None and which is None else shard_file(out_file, *which) if which else out_file
@@ -132,6 +137,8 @@ def _check(
         raise GanatomyError("give only one of --seeds, --z, --w and --images")
     if w is not None and drawn_otherwise:
         raise GanatomyError("--w gives finished w's: --class, --truncation and --cutoff do not apply")
+    if images is not None and drawn_otherwise:
+        raise GanatomyError("--images gives pictures: --class, --truncation and --cutoff do not apply")
 
 
 def _share(job: Job, plan: Path | None, which: tuple[int, int] | None, as_json: bool) -> None:

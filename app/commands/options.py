@@ -35,6 +35,10 @@ Accept = Annotated[bool, typer.Option("--accept-licence", help="Accept the licen
 SomeSamples = Annotated[int, typer.Option("--samples", help="How many images.")]
 Seeds = Annotated[str | None, typer.Option(help="A:B (B not included), A-B or 1,5,9 instead of --samples.")]
 OneClass = Annotated[int | None, typer.Option("--class", help="One class for all samples.")]
+SomeClasses = Annotated[
+    str | None,
+    typer.Option("--class", help="uniform (each seed draws its own), one class, or several in turn: 3,7,207 or 0-9."),
+]
 Truncation = Annotated[float, typer.Option(help="Truncation; 1 is none.")]
 RunFile = Annotated[Path, typer.Argument(help="A finished dissection, run.h5.")]
 

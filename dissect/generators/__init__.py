@@ -6,7 +6,7 @@
 ``codes``               :class:`Codes`, what a generator is given
 ``sequential``          generators that are a chain of modules
 ``module``              any ``nn.Module``, and any network that looks at pictures
-``discovery``           what layers such a network has
+``discovery``           what layers such a network has (``calling``: how it is called, ``steady``: its noise)
 ``family``              what a family is, and how a stored network becomes a generator
 ``layouts``             under which names public code stores a family's tensors
 ``stylebased``          what all style-based generators share: W, truncation, noise

@@ -6,6 +6,7 @@ from collections import Counter
 from collections.abc import Callable
 from dataclasses import dataclass
 
+import torch
 from torch import Tensor, nn
 
 from segmodels import GanatomyError
@@ -66,15 +67,24 @@ def find_layers(module: nn.Module, run: Callable[[], Tensor], makes_images: bool
     return Found(layers, sites, others, (image.shape[2], image.shape[3]))
 
 
-def first_image(output: object, name: str, samples: int) -> Tensor:
-    """Return the first tensor [N, 3, H, W] of a module's output for N samples, or else the first [N, 1, H, W]."""
+def first_image(output: object, name: str) -> Tensor:
+    """Return the largest tensor [N, 3, H, W] of a module's output, or else the largest [N, 1, H, W].
+
+    Of equals it is the first. Output may be a tensor, a tuple, list or dict of any depth, or an object with tensors as
+    its attributes. Images of bytes are taken, too.
+    """
     values = [value for _, value in tensors(output)]
+    if not values and hasattr(output, "__dict__"):
+        values = [value for _, value in tensors(dict(vars(output)))]
     for channels in (3, 1):
-        for value in values:
-            if _is_map(value) and value.shape[:2] == (samples, channels):
-                return value
+        fit = [v for v in values if _is_picture(v) and v.shape[1] == channels]
+        if fit:
+            return max(fit, key=lambda value: value.shape[2] * value.shape[3])
     what = _described(values) if values else type(output).__name__
-    raise GanatomyError(f"{name}: expected the module to return an image [N, 3, H, W], it returned {what}")
+    raise GanatomyError(
+        f"{name}: expected the module to return an image [N, 3, H, W], it returned {what}; wrap it in a module that "
+        "returns the image"
+    )
 
 
 def _name(name: str, site: Site) -> str:
@@ -84,6 +94,10 @@ def _name(name: str, site: Site) -> str:
 
 def _is_map(value: Tensor) -> bool:
     return value.ndim == 4 and value.numel() > 0 and value.is_floating_point()
+
+
+def _is_picture(value: Tensor) -> bool:
+    return _is_map(value) or (value.ndim == 4 and value.numel() > 0 and value.dtype == torch.uint8)
 
 
 def _like_image(value: Tensor, image: Tensor) -> bool:

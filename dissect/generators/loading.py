@@ -20,13 +20,12 @@ from segmodels.files import one_line
 from . import catalog, checkpoint, planted
 from .base import Generator
 from .bundles import is_bundle, open_bundle
+from .calling import unwrapped
 from .family import open_checkpoint
 from .module import ModuleGenerator, PictureModel
 
 T = TypeVar("T")
 IN_MEMORY = "memory"  # format of what came from no file
-
-USUAL_RANGE = (-1.0, 1.0)
 
 
 def load(
@@ -35,7 +34,7 @@ def load(
     *,
     z_dim: int | None = None,
     num_classes: int | None = None,
-    image_range: tuple[float, float] = USUAL_RANGE,
+    image_range: tuple[float, float] | None = None,
     input_size: int | None = None,
     mean: tuple[float, float, float] = (0.5, 0.5, 0.5),
     std: tuple[float, float, float] = (0.5, 0.5, 0.5),
@@ -48,8 +47,8 @@ def load(
             ``https://…#sha256=…``, ``"package.module:factory"``, an ``nn.Module``, or a state dict of a known layout.
         device: where it runs.
         z_dim, num_classes, image_range: for an ``nn.Module`` or a factory that returns one: the length of its
-            latent, the number of its classes, and the range of its images. A module's own attributes
-            of these names are used when they are not given.
+            latent, the number of its classes, and the range of its images, (-1, 1) if nothing says another. A module's
+            own attributes ``z_dim``, ``num_classes`` and ``image_range`` are used when these are not given.
         input_size, mean, std: for a network that looks at pictures, to be dissected with ``images=FOLDER``.
         options: for a checkpoint: what changes the images and no tensor reveals, by the name it has in the public
             code (``conv_clamp=…``); each family lists its own in ``Family.options``, and refuses others. For a bundle
@@ -136,11 +135,12 @@ def _wrap(
     device: torch.device,
     z_dim: int | None,
     num_classes: int | None,
-    image_range: tuple[float, float],
+    image_range: tuple[float, float] | None,
     input_size: int | None,
     mean: tuple[float, float, float],
     std: tuple[float, float, float],
 ) -> Generator:
+    module = unwrapped(module)
     if input_size is not None:
         return PictureModel(module, input_size, name=name, mean=mean, std=std, device=device)
     length = _integer(module, "z_dim", z_dim)
@@ -150,9 +150,8 @@ def _wrap(
             f"{what}: say how long its latent is with z_dim= or --z-dim (input_size= for a model of pictures)"
         )
     classes = _integer(module, "num_classes", num_classes) or None
-    if image_range == USUAL_RANGE:
-        image_range = getattr(module, "image_range", USUAL_RANGE)
-    return ModuleGenerator(module, length, name=name, num_classes=classes, image_range=image_range, device=device)
+    given = image_range if image_range is not None else getattr(module, "image_range", (-1.0, 1.0))
+    return ModuleGenerator(module, length, name=name, num_classes=classes, image_range=given, device=device)
 
 
 def _integer(module: nn.Module, what: str, given: object) -> int | None:

@@ -3,8 +3,7 @@
 from __future__ import annotations
 
 import warnings
-from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager, nullcontext
+from collections.abc import Callable, Sequence
 from dataclasses import replace
 
 import torch
@@ -16,14 +15,14 @@ from segmodels.files import one_line
 
 from ..hooks import lock_of
 from .base import Generator, Layer, State
+from .calling import FAR, Caller
 from .chain import Link, links_of
 from .codes import Codes
 from .discovery import PROBES, Found, find_layers, first_image
+from .family import Fact
 from .layers import rgb
 
-NOISE_SEED = 0
-MANY = 1000  # values, none of which is dark in an image that has nothing below 0
-FAR = 2.0  # images of -1..1 do not reach so far
+LARGE = 16  # pixels a side: smaller images may well have nothing dark
 
 
 class ModuleGenerator(Generator):
@@ -35,12 +34,9 @@ class ModuleGenerator(Generator):
         num_classes: if given, classes int64 [N] are the second argument.
         image_range: the range of the images it returns; they are brought to [-1, 1].
 
-    Latents are tried as [N, z_dim] and then as [N, z_dim, 1, 1], whichever the module accepts. An ``nn.Sequential`` is
-    a stage for each of its modules, so that a pass may be resumed between them; anything else is one stage.
-
-    Weights of other precision become float32, and wrappers that only spread or compile a network are taken off. A
-    network that draws noise of its own (two passes over the same latents differ) draws the same in every pass; what an
-    image is then depends on its place in the batch as well.
+    How it takes z and classes is found by trying (:class:`~dissect.generators.calling.Caller`); noise that it draws
+    in its forward is held constant. An ``nn.Sequential`` is a stage for each of its modules, so that a pass may be
+    resumed between them; anything else is one stage.
     """
 
     works_in_place = True
@@ -58,28 +54,30 @@ class ModuleGenerator(Generator):
         _check_count("z_dim", z_dim)
         if num_classes is not None:
             _check_count("num_classes", num_classes)
-        try:
-            low, high = map(float, image_range)
-        except (TypeError, ValueError) as error:
-            raise GanatomyError(f"expected image_range (low, high), got {image_range!r}") from error
-        if not high > low:
-            raise GanatomyError(f"expected image_range (low, high) with low < high, got {image_range!r}")
-        module = unwrapped(module)
+        low, high = _check_range(image_range)
         label = name or type(module).__name__
         self._range = (low, high)
-        self._net = _prepared(module, label, device)
-        z = torch.zeros(PROBES, z_dim, device=device)
-        classes = torch.zeros(PROBES, dtype=torch.long, device=device) if num_classes else None
+        self._net = module.eval().to(device)
         with lock_of(module), torch.no_grad():
-            self._draws = False
-            self._as_map = self._takes_map(label, z, classes)
-            once, again = (first_image(self._call(z, classes), label, PROBES) for _ in range(2))
-            self._draws = not torch.equal(once, again)
-            found = find_layers(module, lambda: first_image(self._call(z, classes), label, PROBES))
-            self._links = () if num_classes or self._draws else links_of(module, self._latent(z))
-        _warn_of_range(label, once, self._range)
+            call = self._call = Caller(module, label, z_dim, num_classes, torch.device(device))
+            found = find_layers(module, lambda: first_image(call(call.z, call.classes), label))
+            self._links = () if num_classes or call.steady else links_of(module, call.latent(call.z))
         if found.size[0] != found.size[1]:
-            raise GanatomyError(f"{label}: expected square images, the module makes {found.size[0]} x {found.size[1]}")
+            raise GanatomyError(
+                f"{label}: expected square images, the module makes {found.size[0]} x {found.size[1]}; wrap it in a "
+                "module that pads or crops what it returns"
+            )
+        if call.reach > max(FAR, 4 * max(abs(low), abs(high))):
+            raise GanatomyError(
+                f"{label}: expected images in [{low:g}, {high:g}], they reach {call.reach:.0f}; say their range with "
+                "image_range=(0, 255), or as the module's own attribute image_range"
+            )
+        if (low, high) == (-1.0, 1.0) and 0 <= call.lowest < call.reach <= 1 and found.size[0] >= LARGE:
+            warnings.warn(
+                f"{label}: nothing in its images is below 0, and they are taken to be of -1..1; if they are of 0..1, "
+                "say image_range=(0, 1)", GanatomyWarning, stacklevel=2,
+            )  # fmt: skip
+        self.facts = _observed(call)
         super().__init__(
             name=label,
             family="module",
@@ -100,37 +98,6 @@ class ModuleGenerator(Generator):
             not_layers=found.others,
         )
 
-    def _takes_map(self, name: str, z: Tensor, classes: Tensor | None) -> bool:
-        """Return whether z goes in as a one-pixel map; what gives an image counts, whichever is tried first."""
-        failures = []
-        for as_map in (False, True):
-            self._as_map = as_map
-            try:
-                first_image(self._call(z, classes), name, PROBES)
-                return as_map
-            except GanatomyError as error:  # it ran, but made no image
-                failures.append(error)
-            except Exception as error:  # whatever a stranger's forward raises
-                failures.append(GanatomyError(one_line(error, 120)))
-                failures[-1].__cause__ = error
-        ran = [error for error in failures if error.__cause__ is None]
-        if ran:
-            raise ran[0]
-        shapes = [f"[{PROBES}, {z.shape[1]}]", f"[{PROBES}, {z.shape[1]}, 1, 1]"]
-        given = f" and classes [{PROBES}]" if classes is not None else ""
-        tried = " nor ".join(f"z {shape}{given} ({failure})" for shape, failure in zip(shapes, failures, strict=True))
-        raise GanatomyError(
-            f"{name}: the module accepts neither {tried}; where it is called in another way, give one that wraps it"
-        ) from failures[0].__cause__
-
-    def _call(self, z: Tensor, classes: Tensor | None) -> object:
-        latent = self._latent(z)
-        with _same_noise(latent.device) if self._draws else nullcontext():
-            return self._net(latent) if classes is None else self._net(latent, classes)
-
-    def _latent(self, z: Tensor) -> Tensor:
-        return z[:, :, None, None] if self._as_map else z
-
     def _in_stages(self, found: Found) -> list[Layer]:
         """Return the layers with the index of the chain's module that holds each."""
         holder = {part: index for index, link in enumerate(self._links) for part in link.module.modules()}
@@ -145,11 +112,11 @@ class ModuleGenerator(Generator):
                 x = state.x
                 if first:
                     assert state.codes.z is not None
-                    x = self._latent(state.codes.z.to(self.device))
+                    x = self._call.latent(state.codes.z.to(self.device))
                 assert x is not None
                 output = _guarded(link, x, self.name)
                 if last:
-                    return replace(state, x=first_image(output, self.name, len(x)))
+                    return replace(state, x=first_image(output, self.name))
                 if not isinstance(output, Tensor):
                     raise GanatomyError(f"{self.name}: a module of the chain returned {type(output).__name__}")
                 return replace(state, x=output)
@@ -161,7 +128,7 @@ class ModuleGenerator(Generator):
             assert codes.z is not None
             classes = None if codes.classes is None else codes.classes.to(self.device)
             output = _guarded(lambda z: self._call(z, classes), codes.z.to(self.device), self.name)
-            return replace(state, x=first_image(output, self.name, len(codes.z)))
+            return replace(state, x=first_image(output, self.name))
 
         if not self._links:
             return [whole]
@@ -223,8 +190,7 @@ class PictureModel(Generator):
         self.input_size = input_size
         self._mean = torch.tensor(list(mean), device=device)[:, None, None]
         self._std = torch.tensor(list(std), device=device)[:, None, None]
-        module = unwrapped(module)
-        self._net = _prepared(module, label, device)
+        self._net = module.eval().to(device)
         blank = torch.zeros(PROBES, 3, input_size, input_size, device=device)
 
         def run() -> Tensor:
@@ -282,50 +248,14 @@ class PictureModel(Generator):
         return False
 
 
-def unwrapped(module: nn.Module) -> nn.Module:
-    """Return a network without what only spreads it over devices or compiles it: their names are not the network's."""
-    while isinstance(module, nn.DataParallel | nn.parallel.DistributedDataParallel) or hasattr(module, "_orig_mod"):
-        inside = module._orig_mod if hasattr(module, "_orig_mod") else module.module
-        assert isinstance(inside, nn.Module)
-        module = inside
-    return module
-
-
-def _prepared(module: nn.Module, name: str, device: str | torch.device) -> nn.Module:
-    """Return the network in eval mode, on a device, in float32.
-
-    Raises:
-        GanatomyError: for TorchScript, whose inside cannot be watched.
-    """
-    if isinstance(module, torch.jit.ScriptModule):
-        raise GanatomyError(
-            f"{name} is TorchScript, whose inside cannot be watched or edited; build the nn.Module that it was made "
-            "of, and load its state dict"
-        )
-    module = module.eval().to(device)
-    values = [*module.parameters(), *module.buffers()]
-    other = any(value.is_floating_point() and value.dtype != torch.float32 for value in values)
-    return module.float() if other else module
-
-
-@contextmanager
-def _same_noise(device: torch.device) -> Iterator[None]:
-    """Draw the same random numbers each time, and leave the process's own generator as it was."""
-    with torch.random.fork_rng([device] if device.type == "cuda" else []):
-        torch.manual_seed(NOISE_SEED)
-        yield
-
-
-def _warn_of_range(name: str, images: Tensor, given: tuple[float, float]) -> None:
-    """Say so if images can hardly be of the range that they are taken to have."""
-    low, high = float(images.min()), float(images.max())
-    if given != (-1.0, 1.0) or images.numel() < MANY or not (low >= 0 or high > FAR or low < -FAR) or low == high:
-        return
-    likely = "(0, 255)" if high > FAR else "(0, 1)" if high <= 1 else "(low, high)"
-    warnings.warn(
-        f"{name}: its images reach from {low:.3g} to {high:.3g}, and are taken to be of -1..1; if that is wrong, say "
-        f"image_range={likely}", GanatomyWarning, stacklevel=4,
-    )  # fmt: skip
+def _observed(call: Caller) -> tuple[Fact, ...]:
+    """Return what trying has shown and who looks at images should know."""
+    facts = []
+    if call.steady:
+        facts.append(Fact("noise", "drawn in its forward; held constant here, the same for every image", "assumed"))
+    if call.mixing:
+        facts.append(Fact("batches", "an image depends on the other samples of its batch", "assumed"))
+    return tuple(facts)
 
 
 def _guarded(call: Callable[[Tensor], object], value: Tensor, name: str) -> object:
@@ -342,3 +272,13 @@ def _guarded(call: Callable[[Tensor], object], value: Tensor, name: str) -> obje
 def _check_count(what: str, value: object) -> None:
     if not isinstance(value, int) or isinstance(value, bool) or value < 1:
         raise GanatomyError(f"expected {what} to be a positive integer, got {value!r}")
+
+
+def _check_range(value: object) -> tuple[float, float]:
+    try:
+        low, high = (float(x) for x in value)  # type: ignore[attr-defined]  # whatever a stranger's attribute is
+    except (TypeError, ValueError):
+        low = high = 0.0
+    if not low < high:
+        raise GanatomyError(f"expected image_range (low, high) with low < high, got {value!r}")
+    return low, high
