@@ -29,6 +29,7 @@ Data flows one way::
 ``interrupts``      when Ctrl-C has to wait
 ``agreement``       counts -> IoU, chance, error bars, labels: pure functions
 ``results``         a finished run, read only (``layer_result``: of a layer; ``derived``: tables, cached; ``notes``)
+``tables``          results as HTML, for notebooks
 ``by_class``        what units do by class (``sketch``: with what someone drew)
 ``effects/``        what edits do to concepts, beside random units, and the file that keeps it
 ``metrics/``        how near one set of images is to another

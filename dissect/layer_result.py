@@ -16,6 +16,7 @@ from .agreement import HeldOut, Tally
 from .by_class import ByClass, by_class
 from .derived import TableCache, derive
 from .examples import BANDS, NAMES, Band, Example
+from .tables import MOST_ROWS, table
 
 if TYPE_CHECKING:
     from .results import Run
@@ -248,6 +249,18 @@ class LayerResult:
             )
             bands.append(Band(b / BANDS, (b + 1) / BANDS, tuple(samples)))
         return bands
+
+    def _repr_html_(self) -> str:
+        """Return its units, those first that agree with their winner most beyond chance."""
+        units = np.arange(self.units_count)
+        beyond = (self.iou_heldout - self.chance_heldout)[units, self.winner]
+        order = np.argsort(-np.nan_to_num(beyond, nan=-np.inf), kind="stable")
+        names = ("unit", "concept", "labelled", "iou_heldout", "chance_heldout", "stderr", "threshold")
+        rows = [self.row(int(unit)) for unit in order[:MOST_ROWS]]
+        shown = [{name: row[name] for name in names} for row in rows]
+        labelled = int((self.label > 0).sum())
+        title = f"{self.name} · {self.units_count} units, {labelled} labelled; the first {len(shown)} by D"
+        return table(shown, title)
 
     def row(self, unit: int, concept: int | None = None) -> dict[str, Any]:
         """Return one row of :meth:`Run.table`: the numbers of a unit and its winner, or another concept's index."""

@@ -23,6 +23,7 @@ from segmodels.files import one_line
 
 from .disk import replacing
 from .edits import Edit, FeatureEdit, Floats, Source, as_mask
+from .tables import table
 from .weight_edits import WeightEdit
 
 if TYPE_CHECKING:
@@ -83,6 +84,17 @@ class Recipe(Sequence[Edit]):
     def __getitem__(self, index: int | slice) -> Edit | Sequence[Edit]:
         """Return an edit; a slice is a recipe for the same generator."""
         return self._with(self.edits[index]) if isinstance(index, slice) else self.edits[index]
+
+    def _repr_html_(self) -> str:
+        """Return its edits in order: what, where, which units."""
+        rows = [
+            {
+                "edit": type(edit).__name__, "layer": edit.layer, "units": getattr(edit, "units", None),
+                "strength": edit.strength,
+            }
+            for edit in self.edits
+        ]  # fmt: skip
+        return table(rows, f"Recipe for {self.maker.name}" if self.maker else "Recipe for any generator")
 
     def __iter__(self) -> Iterator[Edit]:
         return iter(self.edits)

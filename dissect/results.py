@@ -18,6 +18,7 @@ from .layer_result import LayerResult, TopSample
 from .manifest import Manifest
 from .notes import Notes, notes_path, read_notes
 from .store import Reader
+from .tables import table
 
 if TYPE_CHECKING:
     from .effects.stored import Results
@@ -55,6 +56,18 @@ class Run:
     def __repr__(self) -> str:
         g, s = self.manifest["generator"]["name"], self.manifest["segmenter"]["name"]
         return f"<Run {self.path}: {g} by {s}, {self.samples} samples, layers {', '.join(self.layers)}>"
+
+    def _repr_html_(self) -> str:
+        """Return what it is of, and for each layer how many units are labelled."""
+        rows = [
+            {
+                "layer": name, "map": f"{layer.height} x {layer.width}", "units": layer.units_count,
+                "labelled": int((layer.label > 0).sum()), "by_chance": int((layer.chance_label > 0).sum()),
+            }
+            for name, layer in ((name, self.layer(name)) for name in self.layers)
+        ]  # fmt: skip
+        generator, segmenter = self.manifest["generator"]["name"], self.manifest["segmenter"]["name"]
+        return table(rows, f"{generator} by {segmenter} · {self.samples:,} samples")
 
     @cached_property
     def concept_area(self) -> NDArray[np.int64]:

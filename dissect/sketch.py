@@ -18,6 +18,7 @@ from segmodels import GanatomyError
 from .agreement import best_level, iou, tally
 from .counts import count_reference
 from .generators import Codes, Generator
+from .tables import Tabled
 
 Float64 = NDArray[np.float64]
 FEWEST = 2  # images: one chooses the level at which the other is read
@@ -26,7 +27,7 @@ JUDGED = np.array([False, True])
 
 
 @dataclass(frozen=True, eq=False)
-class Sketch:
+class Sketch(Tabled):
     """Agreement of each unit with what was drawn, U units.
 
     Attributes:

@@ -27,6 +27,7 @@ from ..metrics.gaussians import Float64
 from ..metrics.kernels import KernelTarget, kernel_distance
 from ..metrics.resampling import NORMAL, halves, times_of
 from ..samples import Sampling
+from ..tables import Tabled
 from .ranking import Ranking, facts_of
 
 STEPS = (0, 1, 2, 3, 5, 8, 12, 20, 30, 50)
@@ -38,7 +39,7 @@ Progress = Any
 
 
 @dataclass(frozen=True, eq=False)
-class Curve:
+class Curve(Tabled):
     """The distance from the reference with the first ``steps`` units of an order taken away.
 
     Attributes:

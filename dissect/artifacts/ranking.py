@@ -12,13 +12,14 @@ from numpy.typing import NDArray
 from segmodels import GanatomyError
 
 from ..generators import Generator
+from ..tables import Tabled
 
 Float64 = NDArray[np.float64]
 GIVEN = "given"
 
 
 @dataclass(frozen=True, eq=False)
-class Ranking:
+class Ranking(Tabled):
     """Scores of a layer's units by one strategy; all strategies have this interface.
 
     Attributes:

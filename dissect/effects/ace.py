@@ -18,6 +18,7 @@ from segmodels import GanatomyError, Segmenter
 from ..edits import FeatureEdit, ablate
 from ..generators import Generator
 from ..samples import Sampling
+from ..tables import Tabled
 from .heldout import HeldOut, check_shown, gains, interval, measure, shares
 from .places import Places, candidates, survey
 from .relaxation import Settings, optimise
@@ -30,7 +31,7 @@ PLACE_ARRAYS, HELD_ARRAYS = ("seeds", "tiles", "before", "score"), ("area", "abl
 
 
 @dataclass(frozen=True, eq=False)
-class Ace:
+class Ace(Tabled):
     """What optimised ablation says of the units of a layer. U units, S sets of k units, N held-out images.
 
     Attributes:

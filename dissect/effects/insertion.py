@@ -18,6 +18,7 @@ from segmodels import GanatomyError, Segmenter
 from ..edits import FeatureEdit, insert
 from ..generators import Generator
 from ..samples import Sampling
+from ..tables import Tabled
 from .heldout import with_units
 from .subject import Subject, parts, seeds_of
 
@@ -28,7 +29,7 @@ ARRAYS = ("overall", "near", "overall_under", "near_under", "squares_under", "un
 
 
 @dataclass(frozen=True, eq=False)
-class InsertionMap:
+class InsertionMap(Tabled):
     """What appears where units are put in. h x w places of a layer's map, C concepts, N images.
 
     All sums are exact integers over the images, in pixels of the segmenter's labels; a share of an image, or a mean, is

@@ -11,12 +11,13 @@ from numpy.typing import NDArray
 
 from segmodels import Concept, GanatomyError
 
+from ..tables import Tabled
 from .areas import plain
 from .effect import Effect
 
 
 @dataclass(frozen=True, eq=False)
-class Leakage:
+class Leakage(Tabled):
     """What each of several recipes changed: a row for each, named after what it was aimed at.
 
     Attributes:

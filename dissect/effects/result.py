@@ -7,8 +7,10 @@ from typing import Any, ClassVar, Self
 
 import numpy as np
 
+from ..tables import Tabled
 
-class Measured:
+
+class Measured(Tabled):
     """The way in and out of a file of a frozen dataclass whose fields are ``facts`` and then arrays.
 
     Attributes:
