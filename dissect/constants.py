@@ -17,12 +17,12 @@ HIGH = 0.005  # share of the pixels at which a unit is above its "high quantile"
 
 
 def mean(layer: LayerResult) -> NDArray[np.float32]:
-    """Return each unit's mean over all pixels of all samples."""
+    """Return each unit's mean over all pixels of all samples, [U]."""
     return layer.mean.astype(np.float32)
 
 
 def concept_mean(layer: LayerResult, concept: str | int) -> NDArray[np.float32]:
-    """Return each unit's mean where a concept is (Bau et al., ICLR 2019, the constant of insertion).
+    """Return each unit's mean where a concept is, [U] (Bau et al., ICLR 2019, the constant of insertion).
 
     Raises:
         GanatomyError: for an unknown concept, or one that no sample shows.
@@ -36,7 +36,8 @@ def concept_mean(layer: LayerResult, concept: str | int) -> NDArray[np.float32]:
 
 
 def quantile(layer: LayerResult, tail: float = HIGH) -> NDArray[np.float32]:
-    """Return the level that each unit exceeds at about a share ``tail`` of the pixels: the counted level nearest to it.
+    """Return the level [U] that each unit exceeds at about a share ``tail`` of the pixels: the counted one nearest
+    to it.
 
     Raises:
         GanatomyError: for a tail outside 0..1.

@@ -214,6 +214,10 @@ def insert(
 def scale(layer: str, units: Iterable[int] | int, factor: float, mask: ArrayLike | Tensor | None = None) -> FeatureEdit:
     """Return the edit that multiplies ``units`` of ``layer`` by ``factor``: below 1 weakens, above 1 amplifies.
 
+    Args:
+        mask: [h, w] in 0..1, where; everywhere if not given.
+
+
     Raises:
         GanatomyError: for a factor that is negative or not finite; as for :func:`ablate`.
     """
@@ -230,12 +234,15 @@ def replace(
     strength: float = 1.0,
     draw: int = 0,
 ) -> FeatureEdit:
-    """Return the edit that puts the units' features in another image in their place.
+    """Return the edit that puts the units' features in another image in their place, where ``mask`` [h, w] is.
 
     Args:
         seed: of that image, generated with the class, truncation and noise of each sample; None for a random other
             image for each sample.
         draw: with ``seed=None``, which of many random draws.
+
+    Raises:
+        GanatomyError: for a strength outside 0..1, or a seed that is none; as for :func:`ablate`.
     """
     if not 0.0 <= strength <= 1.0:
         raise GanatomyError(f"expected a strength in [0, 1], got {strength}")

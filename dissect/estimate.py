@@ -23,7 +23,11 @@ COUNTS_SHRINK = 8  # counts are sparse and compress about eightfold; feature map
 
 @dataclass(frozen=True)
 class Estimate:
-    """What a dissection will cost: seconds, peak bytes of memory beside the generator, bytes of the file, passes."""
+    """What a dissection will cost: seconds, peak bytes of memory beside the generator, bytes of the file, passes.
+
+    Attributes:
+        seconds_per_sample: of one pass.
+    """
 
     seconds: float
     memory: int

@@ -166,7 +166,7 @@ class Job:
     # -- the pass ------------------------------------------------------------------------------------------
 
     def static(self) -> list[tuple[str, NDArray]]:
-        """Return the datasets that are known before anything is counted."""
+        """Return the datasets that are known before anything is counted: name, and array [N, …], [C] or [U, B]."""
         concepts = self.segmenter.concepts
         arrays: list[tuple[str, NDArray]] = [
             ("concepts/name", np.array([c.name for c in concepts], object)),
@@ -176,7 +176,11 @@ class Job:
         return arrays + [(f"samples/{name}", value) for name, value in self.samples.arrays().items()]
 
     def layer_groups(self) -> list[list[str]]:
-        """Return the layers of each pass: one pass for all, or as many as ``memory`` allows together."""
+        """Return the layers of each pass: one pass for all, or as many as ``memory`` allows together.
+
+        Raises:
+            GanatomyError: if one layer alone takes more.
+        """
         if self.memory is None:
             return [list(self.shapes)]
         groups: list[list[str]] = []

@@ -197,6 +197,9 @@ class LayerResult:
         Args:
             tail: choose each unit's level whose counted exceedance is nearest to this share of the pixels.
             level: choose the level of this index.
+
+        Raises:
+            GanatomyError: for a level that is not there, a tail outside 0..1, or not exactly one of the two.
         """
         t = self._tally(self.counts.sum(0))
         if level is not None and tail is None:

@@ -176,6 +176,9 @@ class Request:
 
         By hand a region may also be ``{"seed": 3, "box": [top, left, bottom, right]}``, and several of one concept
         ``{"seeds": [1, 2, 3], "concept": "hair"}``.
+
+        Raises:
+            GanatomyError: saying what is wrong with it.
         """
         if not isinstance(told, Mapping) or told.get("format") != FORMAT:
             raise GanatomyError(f'expected a JSON object with "format": "{FORMAT}"')

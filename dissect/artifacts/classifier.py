@@ -36,9 +36,10 @@ FLAWED = 0.3  # of a Grad-CAM's maximum, from which on a region is flawed: as in
 
 @dataclass(frozen=True, eq=False)
 class Classifier:
-    """Weights [D] and bias over features; ``auc`` is that of images not trained on; ``encoder`` names whose features.
+    """A logistic classifier of features: broken or fine.
 
     Attributes:
+        weight: [D]. bias: of the sum. auc: area under the ROC curve on images not trained on. encoder: whose features.
         mean, deviation: [D], by which features are standardised first.
         seeds: int64 [N], of the images that it was trained on: on these it proves nothing.
     """

@@ -60,7 +60,7 @@ def firing(maxima: Float64, mean: Float64) -> tuple[NDArray[np.bool_], Float64]:
 
 
 def suspects(run: Run, layer: str, most: float = MOST) -> tuple[NDArray[np.int64], Float64]:
-    """Return the run's seeds, the most suspect image first, and for each how many rare units fire in it.
+    """Return the run's seeds [N], the most suspect image first, and for each how many rare units fire in it, [N].
 
     This is the paper's score of images, with units in the place of neurons.
     """

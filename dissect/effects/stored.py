@@ -110,7 +110,7 @@ class Results(Mapping[str, Any]):
         return key.rpartition("-")[0]
 
     def header(self, key: str) -> dict[str, Any]:
-        """Return a result's header without reading its arrays."""
+        """Return a result's header without reading its arrays; GanatomyError if it is damaged."""
         if key not in self._keys:
             raise KeyError(key)
         try:

@@ -129,7 +129,7 @@ class Generator(Sampler):
     def features(
         self, codes: Codes, layers: Sequence[str] | str, edits: Sequence[Edit] | Edit = ()
     ) -> dict[str, Tensor]:
-        """Return the features of ``layers`` as :meth:`capture` does, without running what comes after them."""
+        """Return features [N, U, h, w] of ``layers`` as :meth:`capture` does, but run nothing that comes after them."""
         names = (layers,) if isinstance(layers, str) else tuple(layers)
         self._check_codes(codes)
         return self.bare_features(codes, names, self.check_edits(edits), self.recipe)
@@ -137,7 +137,7 @@ class Generator(Sampler):
     def bare_features(
         self, codes: Codes, names: Sequence[str], edits: Sequence[Edit], always: Sequence[Edit]
     ) -> dict[str, Tensor]:
-        """Return features as :meth:`features` does, with ``always`` in the place of the generator's own recipe."""
+        """Return features [N, U, h, w] as :meth:`features` does, ``always`` in the place of the generator's recipe."""
         wanted = {name: self.layer(name) for name in names}
         first, changes = changes_of(self, always, codes), changes_of(self, edits, codes, always)
         kept = tuple(place.name for place in wanted.values())

@@ -169,7 +169,7 @@ def accepted() -> dict[str, str]:
 
 
 def accept_licence(name: str) -> None:
-    """Note that the user accepts the licence of an entry; it is asked once."""
+    """Note that the user accepts the licence of an entry; it is asked once. GanatomyError if no entry has the name."""
     wanted = entry(name)
     if not wanted.ask or name in accepted():
         return

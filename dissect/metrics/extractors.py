@@ -56,7 +56,7 @@ class Extractor(ABC):
         return None
 
     def both(self, images: Tensor) -> tuple[Float64, Float64 | None]:
-        """Return features and posteriors."""
+        """Return features [N, D] and posteriors [N, K] of images [N, 3, H, W]."""
         return self(images), self.posteriors(images)
 
 

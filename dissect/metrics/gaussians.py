@@ -51,7 +51,7 @@ class Gaussian:
 
     @property
     def mean(self) -> Float64:
-        """[D]."""
+        """Mean of the features, [D]."""
         return self.origin + self.total / self.count
 
     @property
@@ -62,7 +62,7 @@ class Gaussian:
 
 @dataclass(frozen=True)
 class Frechet:
-    """A Fréchet distance and its two parts: how far the means are apart, and how unlike the covariances are."""
+    """A Fréchet distance and its two parts: how far the ``mean`` is apart, and how unlike the ``covariance`` is."""
 
     mean: float
     covariance: float
@@ -78,6 +78,9 @@ def frechet(a: Gaussian, b: Gaussian) -> Frechet:
 
     The last trace is taken as the sum of the singular values of A^T B, where S_a = A A^T and S_b = B B^T: no root of a
     matrix that is not symmetric, hence nothing imaginary, and covariances of less than full rank are no special case.
+
+    Raises:
+        GanatomyError: for features of two lengths.
     """
     left, right = a.covariance, b.covariance
     if left.shape != right.shape:
@@ -130,7 +133,7 @@ class Target:
         self._mean, self._root, self._spread = _fitted(as_features(features))
 
     def distance(self, features: ArrayLike) -> Frechet:
-        """Return the Fréchet distance of features [N, D] and the set."""
+        """Return the Fréchet distance of features [N, D] and the set; GanatomyError for another D."""
         mean, own, spread = _fitted(as_features(features))
         if len(mean) != len(self._mean):
             raise GanatomyError(f"expected features of one length, got {len(mean)} and {len(self._mean)}")

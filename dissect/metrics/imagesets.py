@@ -67,7 +67,7 @@ class Drawn(ImageSet):
         return len(self._seeds)
 
     def batches(self, size: int) -> Iterator[Tensor]:
-        """Generate them."""
+        """Generate them, float32 [n, 3, S, S] in [-1, 1]."""
         s = self._sampling
         for start in range(0, len(self), size):
             seeds = self._seeds[start : start + size]
@@ -114,7 +114,7 @@ class Pictures(ImageSet):
         return len(self._members)
 
     def batches(self, size: int) -> Iterator[Tensor]:
-        """Read them."""
+        """Read them, float32 [n, 3, S, S] in [-1, 1]."""
         with self._archive() as archive:
             for start in range(0, len(self), size):
                 pictures = [self._picture(m, archive) for m in self._members[start : start + size]]

@@ -23,7 +23,7 @@ class KernelTarget:
         self._within = _own(self._features)
 
     def distance(self, features: ArrayLike) -> float:
-        """Return :func:`kernel_distance` of features [N, D] and the reference."""
+        """Return :func:`kernel_distance` of features [N, D] and the reference; GanatomyError for another D."""
         x = as_features(features)
         if x.shape[1] != self._features.shape[1]:
             raise GanatomyError(f"expected features of one length, got {x.shape[1]} and {self._features.shape[1]}")

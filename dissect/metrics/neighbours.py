@@ -23,7 +23,11 @@ Bools = NDArray[np.bool_]
 
 @dataclass(frozen=True)
 class Coverage:
-    """Shares in [0, 1]: of the generated within the real set's cover, of the real within the generated set's."""
+    """Shares in [0, 1].
+
+    Attributes:
+        precision: of the generated within the real set's cover. recall: of the real within the generated set's.
+    """
 
     precision: float
     recall: float

@@ -27,7 +27,7 @@ Progress = Callable[[int, int], None]
 
 @dataclass(frozen=True, eq=False)
 class PathLengths:
-    """The squared step lengths of N paths, [N], and their mean without the outermost in a hundred at either end."""
+    """Squared step lengths of paths, ``each`` [N], and their mean without the outermost in a hundred at either end."""
 
     each: NDArray[np.float64]
 

@@ -32,6 +32,9 @@ def sliced_distance(
         features, others: [N, D] and [M, D]; where N and M differ, quantiles are compared.
         power: 2 for mean squared differences of sorted projections, 1 for mean absolute ones.
         seed: of the directions.
+
+    Raises:
+        GanatomyError: for features of two lengths, another power, or no direction.
     """
     if power not in (1, 2) or directions < 1:
         raise GanatomyError(f"expected power 1 or 2 and at least one direction, got {power} and {directions}")
@@ -62,6 +65,9 @@ def pyramid_distances(
 
     Args:
         images, others: [N, 3, H, H], any range, H a power of two of at least 16.
+
+    Raises:
+        GanatomyError: for images of another shape.
     """
     if images.shape[1:] != others.shape[1:] or images.ndim != 4 or images.shape[2] != images.shape[3]:
         raise GanatomyError(f"expected square images of one size, got {list(images.shape)} and {list(others.shape)}")
