@@ -31,6 +31,9 @@ FILES = [
     "sg3r.safetensors",
     "sg1_interfacegan.safetensors",
     "sg1_rosinality_16px.safetensors",
+    "sg1_genforce.safetensors",
+    "sagan.safetensors",
+    "sngan.safetensors",
 ]
 
 

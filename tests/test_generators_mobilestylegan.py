@@ -601,3 +601,16 @@ def test_an_export_of_the_graphs_is_their_files_byte_for_byte(mobilestylegan_fol
     small = one.codes(one.map(np.zeros((1, 512), np.float32)).w)
     capture = generator.capture(small, "synthesis.layers.1.conv2")
     assert torch.equal(one.capture(small, "synthesis.layers.1.conv2").images, capture.images)
+
+
+def test_given_noise_travels_with_a_conversion(tmp_path):
+    file, state = DATA / "mobilestylegan_tiny.safetensors", np.random.RandomState(0)
+    buffers = dict(dissect.load(file).module.named_buffers())
+    sizes = sorted({len(noise) for name, noise in buffers.items() if name.endswith("noise_const")})
+    maps = {f"noise_{n}": state.randn(*([1, 1] if n == 4 else [2, 1, 1]), n, n).astype("f") for n in sizes}
+    given = dissect.load(file, noise=maps)
+    assert given.fingerprint != dissect.load(file).fingerprint
+    for kind in ("safetensors", "pth"):
+        found = dissect.load(dissect.convert(given, tmp_path / f"net.{kind}"))
+        assert found.fingerprint == given.fingerprint
+        assert torch.equal(found(found.sample([1])), given(given.sample([1])))

@@ -85,9 +85,12 @@ def test_golden(name, flavour, short):
 
 def with_noise(sample, **options):
     """The port with the explicit noise that the golden images of a sample were made with."""
+    return load("rosinality", noise=maps_of(sample), **options)
+
+
+def maps_of(sample):
     expected = expected_of("rosinality")
-    maps = {key: expected[key][sample : sample + 1] for key in expected.files if key.startswith("noise_")}
-    return load("rosinality", noise=maps, **options)
+    return {key: expected[key][sample : sample + 1] for key in expected.files if key.startswith("noise_")}
 
 
 def test_golden_port():
@@ -389,6 +392,23 @@ def test_how_far_a_port_has_grown_travels_with_a_conversion(options, kind, tmp_p
     assert (found.fingerprint, found.resolution) == (generator.fingerprint, generator.resolution)
     assert found.fingerprint != load("rosinality").fingerprint
     assert load("rosinality", step="last").fingerprint == load("rosinality").fingerprint
+
+
+@pytest.mark.parametrize("kind", ["safetensors", "pth"])
+def test_given_noise_of_a_port_travels_with_a_conversion(kind, tmp_path):
+    generator = with_noise(0, step=3)
+    found = dissect.load(dissect.convert(generator, tmp_path / f"net.{kind}"))
+    again = dissect.load(dissect.convert(found, tmp_path / "again.safetensors"))
+    codes = generator.sample([1, 2])
+    for one in (found, again):
+        assert one.fingerprint == generator.fingerprint != load("rosinality", step=3).fingerprint
+        assert torch.equal(one(codes), generator(codes))
+    other = dissect.load(tmp_path / f"net.{kind}", noise=maps_of(1))
+    assert other.fingerprint == with_noise(1, step=3).fingerprint, "what is given wins"
+    damaged = (tmp_path / "again.safetensors").read_bytes().replace(b"noise_8", b"noise_9")
+    (tmp_path / "bad.safetensors").write_bytes(damaged)
+    with pytest.raises(GanatomyError, match="expected noise_8"):
+        dissect.load(tmp_path / "bad.safetensors")
 
 
 def test_the_port_is_no_other_layout(tmp_path):

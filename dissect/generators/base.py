@@ -46,6 +46,7 @@ class Generator(Sampler):
 
     origin: Origin | None = None  # the file it came from
     facts: tuple[Fact, ...] = ()  # what is known and what is guessed about it
+    noted: Mapping[str, Mapping[str, Tensor]] = {}  # options that are tensors and that no layout has a place for
     chained = False  # whether each stage is one module that takes what the one before it returned
     works_in_place = False  # whether a later module may overwrite what an earlier one returned
     recipe: Recipe = Recipe(())  # what is done in every pass, before anything else: of a bundle

@@ -16,7 +16,7 @@ from torch import Tensor, nn
 from segmodels import GanatomyError
 
 from .base import Layer, State
-from .biggan_layouts import ATTENTION, LAYOUTS, MAX_BLOCKS, TFHUB
+from .biggan_layouts import ATTENTION, LAYOUTS, MAX_BLOCKS
 from .biggan_network import Attention, Block, Config, Network, doubled
 from .classed import ClassGenerator, joined, latent
 from .family import Family, Opening, Option, Slices
@@ -27,7 +27,6 @@ from .stylebased import positive
 
 FAMILY_NAME = "biggan"
 MAX_STEPS = 100
-HUB_EPS = 1e-4  # both epsilons of the TensorFlow Hub modules
 
 
 class BigGAN(ClassGenerator):
@@ -145,7 +144,6 @@ def configure(opening: Opening) -> Config:
     colors = need("output_layer.2.weight", 4).shape[0]
     if colors not in (1, 3):
         raise GanatomyError(f"the network makes {colors} channels, expected an image of 3 or 1")
-    hub = HUB_EPS if opening.layout is TFHUB else None
     config = Config(
         chunk=chunk,
         hier=own > 0,
@@ -155,13 +153,19 @@ def configure(opening: Opening) -> Config:
         hidden=hidden,
         attention=tuple(attention),
         colors=colors,
-        bn_eps=opening.setting("BN_eps", hub),
+        bn_eps=_epsilon(opening, "BN_eps"),
     )
     opening.read_off(
         dim_z=config.z_dim, hier=config.hier, G_shared=bool(shared), n_classes=classes, channels=list(config.channels),
         attention_after_blocks=[i for i, *_ in attention],
     )  # fmt: skip
     return config
+
+
+def _epsilon(opening: Opening, name: str) -> float:
+    """Return an epsilon: the given one, the one that a conversion noted, else that of the layout's public code."""
+    value: float = opening.setting(name, opening.arguments.get(name, opening.layout.defaults.get(name)))
+    return value
 
 
 def make(opening: Opening) -> BigGAN:
@@ -181,8 +185,7 @@ def divide(opening: Opening, network: nn.Module, config: Config) -> None:
     opening.read_off(spectral_norm=bool(starts))
     if not starts:
         return
-    hub = HUB_EPS if opening.layout is TFHUB else None
-    eps, steps = opening.setting("SN_eps", hub), opening.setting("num_G_SV_itrs")
+    eps, steps = _epsilon(opening, "SN_eps"), opening.setting("num_G_SV_itrs")
     expected = normalised(network)
     for name, swapped in expected.items():
         weight, start = opening.need(name, network.get_parameter(name).ndim), f"{name.removesuffix('weight')}u0"

@@ -183,11 +183,14 @@ def _turned(canonical: Tensors, back: bool) -> dict[str, Tensor]:
     return turned
 
 
+HUB_EPS = 1e-4  # both epsilons of the TensorFlow Hub modules
+
 TFHUB = HubLayout(
     "tfhub",
     lambda t: f"{ROOT}/GBlock/conv0/w{AVERAGED}:0" in t and f"{ROOT}/G_Z/G_linear/u0:0" in t,
     tuple(_hub_places()),
     becomes="ajbrock",
+    defaults={"BN_eps": HUB_EPS, "SN_eps": HUB_EPS},
 )
 
 LAYOUTS = (AJBROCK, MYBN, SYNC, TFHUB)

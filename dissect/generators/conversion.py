@@ -166,7 +166,9 @@ def _given(generator: Generator) -> dict[str, Tensor]:
 
 def _chosen(generator: Generator, family: Family, target: Layout) -> dict[str, object]:
     """Return the options without which the converted file would make other images."""
-    default = {option.name: option.default for option in family.options}
-    known = {fact.name: fact.value for fact in generator.facts if fact.source in ("file", "option")}
+    default = {option.name: option.default for option in family.options} | dict(target.defaults)
+    differs = target.defaults.keys()  # there also what was assumed has to be said
+    known = {f.name: f.value for f in generator.facts if f.source in ("file", "option") or f.name in differs}
     known |= target.implied
-    return {name: value for name, value in known.items() if default.get(name) not in (None, value)}
+    plain = {name: value for name, value in known.items() if default.get(name) not in (None, value)}
+    return plain | {name: dict(maps) for name, maps in generator.noted.items()}

@@ -65,6 +65,7 @@ class Layout:
         modules: what the public code calls a module -> our layer; people may use either name.
         cannot: configuration -> why a network cannot be stored like this, or None.
         implied: options with which a file in this layout has to be read, where no tensor shows that it is in this one.
+        defaults: values of options that the public code of this layout has, where they are not the family's.
     """
 
     name: str
@@ -78,6 +79,7 @@ class Layout:
     modules: Mapping[str, str] = field(default_factory=dict)
     cannot: Callable[[Mapping[str, object]], str | None] = lambda _: None
     implied: Mapping[str, object] = field(default_factory=dict)
+    defaults: Mapping[str, object] = field(default_factory=dict)
 
     @cached_property
     def by_key(self) -> dict[str, Place]:

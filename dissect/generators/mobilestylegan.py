@@ -186,13 +186,16 @@ def make(opening: Opening) -> MobileStyleGAN:
     with torch.device("meta"):
         network = Network(config)
     opening.fill(network)
+    maps: dict[str, Tensor] | None = None
     if config.folded:
         for option in ("noise", "lr_multiplier"):
             if option in opening.given:
                 raise GanatomyError(f"option {option}: this network has its own in its weights")
     else:
-        _set_noise(network, opening)
-    return MobileStyleGAN(network, config, opening.name, _mean(network, config, opening), opening)
+        maps = _set_noise(network, opening)
+    generator = MobileStyleGAN(network, config, opening.name, _mean(network, config, opening), opening)
+    generator.noted = {} if maps is None else {"noise": maps}
+    return generator
 
 
 def _mean(network: Network, config: Config, opening: Opening) -> Tensor | None:
@@ -213,14 +216,11 @@ def _mean(network: Network, config: Config, opening: Opening) -> Tensor | None:
     return stored[0]
 
 
-def _set_noise(network: Network, opening: Opening) -> None:
-    """Give the convs the constant noise maps that the file does not hold."""
-    given = opening.setting("noise")
-    opening.facts.pop()
-    if given is None:
-        opening.facts.append(Fact("noise", f"noise seed {NOISE_SEED}", "assumed"))
-    else:
-        opening.facts.append(Fact("noise", "given maps", "option"))
+def _set_noise(network: Network, opening: Opening) -> dict[str, Tensor] | None:
+    """Give the convs the constant noise maps that the file does not hold, and return them if they were given."""
+    given: dict[str, Tensor] | None = opening.setting("noise")
+    told = f"noise seed {NOISE_SEED}" if given is None else "given maps"
+    opening.facts[-1] = Fact("noise", told, opening.facts[-1].source)
     found: dict[int, int] = {}
     convs = [module for module in network.synthesis.modules() if isinstance(module, StyledConv)]
     for index, conv in enumerate(convs):
@@ -238,6 +238,7 @@ def _set_noise(network: Network, opening: Opening) -> None:
             what = "nothing" if array is None else list(array.shape)
             raise GanatomyError(f"option noise: expected noise_{size} {expected}, got {what}")
         conv.noise_const = array.reshape(-1, size, size)[row].clone()
+    return given
 
 
 def zeroed_by(generator: MobileStyleGAN, module: str) -> Slices:

@@ -37,10 +37,15 @@ def originals(note: Mapping[str, object]) -> dict[str, Tensor]:
 
 
 def settings(note: Mapping[str, object]) -> dict[str, object]:
-    """Return the options that the network was converted with."""
+    """Return the options that the network was converted with: plain values, and tensors by name."""
     kept = note.get("options")
     plain = (str, int, float, bool, type(None))
-    return {str(k): v for k, v in kept.items() if isinstance(v, plain)} if isinstance(kept, Mapping) else {}
+
+    def known(value: object) -> bool:
+        maps = isinstance(value, Mapping) and all(isinstance(one, Tensor) for one in value.values())
+        return maps or isinstance(value, plain)
+
+    return {str(k): v for k, v in kept.items() if known(v)} if isinstance(kept, Mapping) else {}
 
 
 def _packed(tensor: Tensor) -> dict[str, object]:

@@ -265,9 +265,10 @@ def make(opening: Opening) -> StyleGAN:
     opening.fill(network)
     if config.psi:
         opening.facts.append(Fact("truncation", f"the file suggests {_told(opening.tensors[PSI])}", "file"))
-    if port:
-        _set_noise(network, config, opening)
-    return StyleGAN(network, config, opening.name, opening)
+    maps = _set_noise(network, config, opening) if port else None
+    generator = StyleGAN(network, config, opening.name, opening)
+    generator.noted = {} if maps is None else {"noise": maps}
+    return generator
 
 
 def _told(psi: Tensor) -> str:
@@ -305,12 +306,15 @@ def _settle_fused(opening: Opening) -> None:
     opening.origin = replace(opening.origin, layout=wanted)
 
 
-def _set_noise(network: Network, config: Config, opening: Opening) -> None:
-    """Give the port's layers the constant noise that its files do not hold: one map for each resolution."""
-    given = opening.setting("noise")
-    opening.facts[-1] = (
-        Fact("noise", f"noise seed {NOISE_SEED}", "assumed") if given is None else Fact("noise", "given maps", "option")
-    )
+def _set_noise(network: Network, config: Config, opening: Opening) -> dict[str, Tensor] | None:
+    """Give the port's layers the constant noise that its files do not hold: one map for each resolution.
+
+    Returns:
+        The maps, if they were given.
+    """
+    given: dict[str, Tensor] | None = opening.setting("noise")
+    told = f"noise seed {NOISE_SEED}" if given is None else "given maps"
+    opening.facts[-1] = Fact("noise", told, opening.facts[-1].source)
     for block in range(config.blocks):
         size = 4 * 2**block
         if given is None:
@@ -328,6 +332,7 @@ def _set_noise(network: Network, config: Config, opening: Opening) -> None:
             layer = network.get_submodule(f"synthesis.layer{index}")
             assert isinstance(layer, StyledLayer)
             layer.noise_const = maps[0, 0].clone()
+    return given
 
 
 def zeroed_by(generator: StyleGAN, module: str) -> Slices:
