@@ -17,6 +17,7 @@ from PIL import Image
 
 from dissect.sketch import FEWEST, Sketch, sketch
 from segmodels import GanatomyError
+from segmodels.base import UNLABELLED
 from segmodels.masks import CONCEPTS_FILE
 
 from .experiments import LARGEST_SEED, how_drawn
@@ -27,7 +28,7 @@ from .tagging import mask_of, png_of
 from .worker import Worker
 
 MOST = 24  # images: an answer is waited for
-SIDE = 64  # pixels at which units and masks are compared, as far as the run counts as many
+SIDE = 128  # pixels at which units and masks are compared, as far as the run counts as many
 SAVED = 256  # pixels of a mask that is saved
 LONGEST = 60  # of a name
 
@@ -52,6 +53,8 @@ class Drawn:
         except (AttributeError, KeyError, TypeError, ValueError) as error:
             raise GanatomyError("expected masks as PNG, by seed") from error
         name = " ".join(str(work.get("name") or "").split())[:LONGEST] or "my concept"
+        if name == UNLABELLED.name:
+            raise GanatomyError(f"call it something else than {name}: that is what has no concept")
         if not all(0 <= seed <= LARGEST_SEED for seed in masks):
             raise GanatomyError(f"expected seeds from 0 to {LARGEST_SEED}")
         if len(masks) > MOST:

@@ -117,6 +117,7 @@ PNG = "data:image/png;base64,iVBORw0KGgo="
         ({}, "choose 2 images or more"),
         ({"chosen": [1, 2, 3], "masks": {"1": PNG}}, "choose 2 images or more"),
         ({"chosen": ["a"]}, "expected masks as PNG"),
+        ({"name": "unlabelled", "chosen": [1, 2], "masks": {"1": PNG, "2": PNG}}, "something else"),
         ({"chosen": [1, 2], "masks": {"1": "x", "2": "y"}}, "expected masks as PNG"),
         ({"chosen": list(range(MOST + 1)), "masks": {"1": PNG, "2": PNG}}, "at most 24 images"),
         ({"chosen": [-1, 2], "masks": {"-1": PNG, "2": PNG}}, "seeds from 0"),

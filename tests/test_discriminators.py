@@ -1,6 +1,7 @@
 """Discriminators against a definition of their own in float64, and against what their makers say of their size."""
 
 import math
+from itertools import pairwise
 
 import numpy as np
 import pytest
@@ -236,6 +237,82 @@ def test_the_chain_of_dcgan_is_its_definition(bias, tmp_path):
     torch.testing.assert_close(found(images).double(), x.flatten(), rtol=0, atol=1e-5)
 
 
+def projecting_tensors(classes=3, blocks=5, seed=0):
+    """BigGAN's, of an image of 64 x 64 (or 32 x 32 with four blocks), attention after the second block."""
+    random = torch.Generator().manual_seed(seed)
+
+    def draw(*shape):
+        return torch.randn(*shape, generator=random) * 0.3
+
+    widths = [3, 4, 5, 6, 6, 6][: blocks + 1]
+    found = {}
+
+    def add(key, *shape, bias=True):
+        found[f"{key}.weight"] = draw(*shape)
+        found[f"{key}.u0"], found[f"{key}.sv0"] = draw(1, shape[0]), torch.ones(1)
+        if bias:
+            found[f"{key}.bias"] = draw(shape[0])
+
+    for index, (into, out) in enumerate(pairwise(widths)):
+        add(f"blocks.{index}.0.conv1", 7, into, 3, 3)
+        add(f"blocks.{index}.0.conv2", out, 7, 3, 3)
+        if into != out or index < blocks - 1:
+            add(f"blocks.{index}.0.conv_sc", out, into, 1, 1)
+    for name, shape in (("theta", (2, 5)), ("phi", (2, 5)), ("g", (3, 5)), ("o", (5, 3))):
+        add(f"blocks.1.1.{name}", *shape, 1, 1, bias=False)
+    found["blocks.1.1.gamma"] = torch.tensor(0.7)
+    add("linear", 1, widths[-1])
+    if classes:
+        add("embed", classes, widths[-1], bias=False)
+    return found
+
+
+def projecting(t, images, classes, halved):
+    """Score images by the papers, in float64."""
+    t = {key: value.double() for key, value in t.items()}
+
+    def weight(key):
+        w = t[f"{key}.weight"]
+        matrix, u = w.flatten(1), t[f"{key}.u0"]
+        v = F.normalize(u @ matrix, eps=1e-6)
+        u = F.normalize(v @ matrix.T, eps=1e-6)
+        return w / (v @ matrix.T @ u.T)
+
+    x = images.double()
+    for index, halves in enumerate(halved):
+        k = f"blocks.{index}.0"
+        h = x if not index else x.clamp(min=0)
+        h = F.conv2d(h, weight(f"{k}.conv1"), t[f"{k}.conv1.bias"], padding=1).clamp(min=0)
+        h = F.conv2d(h, weight(f"{k}.conv2"), t[f"{k}.conv2.bias"], padding=1)
+        if f"{k}.conv_sc.weight" in t:  # a 1x1 convolution and an average may change places
+            x = F.conv2d(x, weight(f"{k}.conv_sc"), t[f"{k}.conv_sc.bias"])
+        x = F.avg_pool2d(x + h, 2) if halves else x + h
+        if index == 1:
+            n, _, height, width = x.shape
+            theta, phi, g = (F.conv2d(x, weight(f"blocks.1.1.{name}")) for name in ("theta", "phi", "g"))
+            phi, g = (F.max_pool2d(part, 2).flatten(2) for part in (phi, g))
+            share = (theta.flatten(2).transpose(1, 2) @ phi).softmax(-1)
+            mixed = (g @ share.transpose(1, 2)).view(n, -1, height, width)
+            x = t["blocks.1.1.gamma"] * F.conv2d(mixed, weight("blocks.1.1.o")) + x
+    x = x.clamp(min=0).sum((2, 3))
+    score = (x @ weight("linear").T + t["linear.bias"])[:, 0]
+    return score if classes is None else score + (weight("embed")[classes] * x).sum(1)
+
+
+@pytest.mark.parametrize(("blocks", "resolution"), [(5, 64), (4, 32)])
+@pytest.mark.parametrize("classes", [0, 3])
+def test_the_projecting_one_is_its_definition(classes, blocks, resolution, tmp_path):
+    tensors = projecting_tensors(classes, blocks)
+    torch.save(tensors, tmp_path / "D.pth")
+    found = dissect.load_discriminator(tmp_path / "D.pth")
+    assert (found.family, found.resolution, found.num_classes) == ("biggan", resolution, classes or None)
+    images = images_of(3, resolution)
+    chosen = torch.tensor([0, 2, 1]) if classes else None
+    halved = [True] * 4 + [False] if blocks == 5 else [True, True, False, False]
+    expected = projecting(tensors, images, chosen, halved)
+    torch.testing.assert_close(found(images, chosen).double(), expected, rtol=2e-5, atol=2e-5)
+
+
 def changed(tensors, **parts):
     return tensors | {key.replace("_", "."): value for key, value in parts.items()}
 
@@ -257,6 +334,9 @@ BAD = {
     "a shape": (lambda: changed(R(), b4_fc_bias=torch.zeros(2)), r"expected b4.fc.bias \[9\], got \[2\]"),
     "not a kernel": (lambda: changed(R(), b16_conv0_weight=torch.zeros(2)), "4 dimensions"),
     "NaN": (lambda: changed(R(), b4_fc_bias=torch.full((9,), math.nan)), "NaN"),
+    "an embedding": (lambda: projecting_tensors() | {"embed.weight": torch.zeros(3)}, "2 dimensions"),
+    "a projection lacks": (lambda: without(projecting_tensors(), "0.0.conv1.bias"), "0.0.conv1.bias is missing"),
+    "a start": (lambda: projecting_tensors() | {"linear.u0": torch.ones(1, 2)}, "linear.u0 of 1 values, got 2"),
     "a chain lacks": (lambda: without(S(), "main.3.bias"), "main.3.bias is missing"),
     "another kernel": (lambda: changed(S(), main_2_weight=torch.zeros(6, 4, 3, 3)), "kernel of 4 x 4"),
 }  # fmt: skip
