@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-from scipy import stats
+from scipy.special import stdtrit
 
 from dissect import Run
 from dissect.agreement import ALPHA
@@ -153,7 +153,7 @@ def _causes(sweep: Sweep, row: int) -> list[Cause]:
     pixels = len(sweep.seeds) * sweep.pixels
     shown = np.flatnonzero(sweep.before[1:] + sweep.after[row, 1:]) + 1
     enough = len(sweep.seeds) >= FEWEST  # fewer give no verdict, as everywhere
-    beyond = stats.t.isf(ALPHA / 2 / max(1, len(shown)), len(sweep.seeds) - 1)  # shared out among the concepts
+    beyond = -stdtrit(len(sweep.seeds) - 1, ALPHA / 2 / max(1, len(shown)))  # shared out among the concepts
     found = []
     for c in shown.tolist():
         concept, share, error = sweep.concepts[c], float(sweep.share[row, c]), float(sweep.share_stderr[row, c])

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import numpy as np
 from numpy.typing import NDArray
-from scipy import stats
 
 from segmodels import GanatomyError
 
@@ -50,5 +49,7 @@ def tagged(generator: Generator, layer: str, codes: Codes, tags: Tags, batch: in
 
 def separation(values: NDArray[np.float32], broken: NDArray[np.bool_]) -> tuple[Float64, Float64]:
     """Return the area under the ROC curve and its two-sided p of each column of values [N, U], [U] and [U]."""
+    from scipy import stats  # takes a second, which other work need not wait for
+
     test = stats.mannwhitneyu(values[broken], values[~broken], axis=0, method="asymptotic")
     return test.statistic / (broken.sum() * (~broken).sum()), np.nan_to_num(test.pvalue, nan=1.0)

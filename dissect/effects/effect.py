@@ -10,7 +10,7 @@ from typing import Any, ClassVar
 
 import numpy as np
 from numpy.typing import NDArray
-from scipy import stats
+from scipy.special import stdtr
 
 from segmodels import Concept, GanatomyError, Segmenter
 
@@ -150,7 +150,7 @@ class Effect(Measured):
         change = (self.after - self.before)[:, judged].astype(np.float64)
         mean, error = change.mean(0), change.std(0, ddof=1) / np.sqrt(count)
         t = np.divide(np.abs(mean), error, out=np.where(mean != 0, np.inf, 0.0), where=error > 0)
-        found[judged] = holm(2 * stats.t.sf(t, count - 1))
+        found[judged] = holm(2 * stdtr(count - 1, -t))
         return found
 
     def verdict(self, concept: int) -> str:
