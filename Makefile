@@ -6,7 +6,7 @@ STAMP  := $(VENV)/.installed
 DEV    := $(VENV)/.installed-dev
 ARGS   ?=
 # The tests of a file stay together, since they share what is slow to make; a thread each, or processes would wait for each other.
-JOBS   ?= -n auto --dist loadfile
+JOBS   ?= -n auto --dist loadfile --no-loadscope-reorder
 
 .PHONY: demo test test-latest lint format docs bench clean
 

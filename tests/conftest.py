@@ -66,9 +66,13 @@ def _no_hook_is_left(_hook_log):
     assert not left, f"hooks were left: {left}"
 
 
-@pytest.fixture(scope="session")
+@pytest.fixture(scope="session", autouse=True)
 def _session_cache(tmp_path_factory):
-    return tmp_path_factory.mktemp("cache")
+    """The cache of all tests, and of what they share: two runs of one test must not measure their batch twice."""
+    folder = tmp_path_factory.mktemp("cache")
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv("GANATOMY_CACHE", str(folder))
+        yield folder
 
 
 @pytest.fixture(autouse=True)

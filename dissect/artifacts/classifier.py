@@ -15,7 +15,6 @@ import safetensors
 import torch
 from numpy.typing import ArrayLike, NDArray
 from safetensors.numpy import save
-from scipy.optimize import minimize
 from scipy.special import expit
 from torch import Tensor
 
@@ -129,6 +128,8 @@ def _fit(
         slope = -share * sign * expit(-margin)
         value = float(share @ np.logaddexp(0, -margin)) + penalty / 2 * float(weight @ weight)
         return value, np.r_[x.T @ slope + penalty * weight, slope.sum()]
+
+    from scipy.optimize import minimize  # not at every start
 
     found = minimize(loss, np.zeros(x.shape[1] + 1), jac=True, method="L-BFGS-B", options={"maxiter": 1000}).x
     return Classifier(found[:-1], float(found[-1]), mean, deviation, np.nan, encoder, seeds)
