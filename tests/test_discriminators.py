@@ -313,6 +313,56 @@ def test_the_projecting_one_is_its_definition(classes, blocks, resolution, tmp_p
     torch.testing.assert_close(found(images, chosen).double(), expected, rtol=2e-5, atol=2e-5)
 
 
+def growing_tensors(deviation=True, seed=0):
+    """pytorch_GAN_zoo's, of an image of 16 x 16."""
+    random = torch.Generator().manual_seed(seed)
+    shapes = {
+        "fromRGBLayers.0": (7, 3, 1, 1), "fromRGBLayers.1": (6, 3, 1, 1), "fromRGBLayers.2": (5, 3, 1, 1),
+        "scaleLayers.0.0": (6, 6, 3, 3), "scaleLayers.0.1": (7, 6, 3, 3), "scaleLayers.1.0": (5, 5, 3, 3),
+        "scaleLayers.1.1": (6, 5, 3, 3), "groupScaleZero.0": (7, 7 + deviation, 3, 3), "groupScaleZero.1": (7, 7 * 16),
+        "decisionLayer": (1, 7),
+    }  # fmt: skip
+    found = {}
+    for name, shape in shapes.items():
+        found[f"{name}.module.weight"] = torch.randn(*shape, generator=random)
+        found[f"{name}.module.bias"] = torch.randn(shape[0], generator=random)
+    return found
+
+
+@pytest.mark.parametrize("deviation", [True, False])
+def test_the_one_that_grew_is_its_definition(deviation, tmp_path):
+    tensors = growing_tensors(deviation)
+    torch.save({"netG": {"a": torch.zeros(1)}, "netD": tensors}, tmp_path / "zoo.pth")
+    found = dissect.load_discriminator(tmp_path / "zoo.pth", group=3)
+    assert (found.family, found.where, found.resolution) == ("pggan", "netD", 16)
+    assert found.group == (3 if deviation else 1)
+    t = {key: value.double() for key, value in tensors.items()}
+
+    def layer(x, name):
+        weight, bias = t[f"{name}.module.weight"], t[f"{name}.module.bias"]
+        gain = math.sqrt(2 / weight[0].numel())
+        if weight.ndim == 2:
+            return (x @ weight.T + bias) * gain
+        return F.conv2d(x, weight, bias, padding=weight.shape[-1] // 2) * gain
+
+    def lrelu(x):
+        return torch.where(x > 0, x, 0.2 * x)
+
+    images, expected = images_of(4), []  # the last group has one
+    for start in range(0, 4, found.group):
+        x = lrelu(layer(images[start : start + found.group].double(), "fromRGBLayers.2"))
+        for scale in (1, 0):
+            for place in (0, 1):
+                x = lrelu(layer(x, f"scaleLayers.{scale}.{place}"))
+            x = F.avg_pool2d(x, 2)
+        if deviation:
+            value = 0.0 if len(x) == 1 else float((x.var(0, unbiased=True) + 1e-8).sqrt().mean())
+            x = torch.cat([x, torch.full_like(x[:, :1], value)], 1)
+        x = lrelu(layer(lrelu(layer(x, "groupScaleZero.0")).flatten(1), "groupScaleZero.1"))
+        expected.append(layer(x, "decisionLayer")[:, 0])
+    torch.testing.assert_close(found(images).double(), torch.cat(expected), rtol=2e-5, atol=2e-5)
+
+
 def changed(tensors, **parts):
     return tensors | {key.replace("_", "."): value for key, value in parts.items()}
 
@@ -337,6 +387,10 @@ BAD = {
     "an embedding": (lambda: projecting_tensors() | {"embed.weight": torch.zeros(3)}, "2 dimensions"),
     "a projection lacks": (lambda: without(projecting_tensors(), "0.0.conv1.bias"), "0.0.conv1.bias is missing"),
     "a start": (lambda: projecting_tensors() | {"linear.u0": torch.ones(1, 2)}, "linear.u0 of 1 values, got 2"),
+    "a scale lacks": (lambda: without(growing_tensors(), "scaleLayers.0.1"), "0.1.module.weight is missing"),
+    "scales that do not join": (
+        lambda: growing_tensors() | {"decisionLayer.module.weight": torch.zeros(1, 3)}, "with 7 inputs, it has 3",
+    ),
     "a chain lacks": (lambda: without(S(), "main.3.bias"), "main.3.bias is missing"),
     "another kernel": (lambda: changed(S(), main_2_weight=torch.zeros(6, 4, 3, 3)), "kernel of 4 x 4"),
 }  # fmt: skip

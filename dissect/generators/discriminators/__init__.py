@@ -4,6 +4,7 @@
 ``base``        what all have: a score for each image, in float32, on CPU or CUDA
 ``stylegan2``   the residual one of StyleGAN2, ADA and StyleGAN3 (NVIDIA's names, rosinality's)
 ``projection``  the projecting one of BigGAN and SAGAN
+``progressive`` pytorch_GAN_zoo's of PGGAN
 ``strided``     chains of strided convolutions: DCGAN
 ``opening``     from a file to a discriminator
 ==============  ==========================================================================

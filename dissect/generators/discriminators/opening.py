@@ -15,7 +15,7 @@ from segmodels.files import shown
 from .. import catalog, checkpoint
 from ..checkpoint import Checkpoint, StoredNetwork
 from ..family import check, flat
-from . import projection, strided, stylegan2
+from . import progressive, projection, strided, stylegan2
 from .base import Discriminator
 
 FIRST = ("D_ema", "discriminator_smooth", "D", "d", "discriminator", "netD", "netD_state_dict")  # averaged ones first
@@ -27,7 +27,8 @@ def load_discriminator(
     """Open the discriminator in a checkpoint, beside a generator or alone.
 
     Known are the residual one of StyleGAN2, ADA and StyleGAN3 (NVIDIA's pickles and state dicts, rosinality's), the
-    projecting one of BigGAN and SAGAN, and the chain of DCGAN (``main.*``). Nothing of the file is run.
+    projecting one of BigGAN and SAGAN, pytorch_GAN_zoo's of PGGAN, and the chain of DCGAN (``main.*``).
+    Nothing of the file is run.
 
     Args:
         source: a file, a name of the catalogue, ``https://…#sha256=…``, or a state dict.
@@ -47,7 +48,7 @@ def load_discriminator(
     keys = list(ranked[0].tensors) if ranked else []
     raise GanatomyError(
         f"{found.path.name}: no discriminator that is known is in it ({shown(keys, 4)}); known: StyleGAN2 (nvlabs, "
-        "rosinality; of StyleGAN3, too), BigGAN (ajbrock), DCGAN (main)"
+        "rosinality; of StyleGAN3, too), BigGAN (ajbrock), PGGAN (ganzoo), DCGAN (main)"
     )
 
 
@@ -81,6 +82,14 @@ def _opened(network: StoredNetwork, found: Checkpoint, device: torch.device, gro
                 critic, name=name, family="biggan", flavour="ajbrock", where=network.where, resolution=resolution,
                 channels=tensors["blocks.0.0.conv1.weight"].shape[1],
                 num_classes=None if critic.embed is None else critic.embed.num_embeddings, device=device,
+            )  # fmt: skip
+        if (tensors := progressive.of_ganzoo(network.tensors)) is not None:
+            check(network, found)
+            grown, resolution = progressive.build(tensors)
+            return Discriminator(
+                grown, name=name, family="pggan", flavour="ganzoo", where=network.where, resolution=resolution,
+                channels=grown.fromrgb.weight.shape[1], device=device,
+                group=(group or progressive.GROUP) if grown.deviation else 1,
             )  # fmt: skip
         if (tensors := strided.of_main(network.tensors)) is not None:
             check(network, found)
