@@ -363,6 +363,83 @@ def test_the_one_that_grew_is_its_definition(deviation, tmp_path):
     torch.testing.assert_close(found(images).double(), torch.cat(expected), rtol=2e-5, atol=2e-5)
 
 
+def port_tensors(activated=False, seed=0):
+    """rosinality's port of the first StyleGAN, of an image of 32 x 32: the first block is fused."""
+    random = torch.Generator().manual_seed(seed)
+    found, widths = {}, [4, 5, 6, 7]
+
+    def add(name, *shape, weight="weight_orig"):
+        found[f"{name}.{weight}"] = torch.randn(*shape, generator=random)
+        found[f"{name}.bias"] = torch.randn(shape[0], generator=random)
+
+    for index, width in enumerate(widths):
+        add(f"from_rgb.{index}{'.0' if activated else ''}.conv", width, 3, 1, 1)
+        last, out = index == 3, widths[min(index + 1, 3)]
+        add(f"progression.{index}.conv1.0.conv", out, width + last, 3, 3)
+        if last:
+            add(f"progression.{index}.conv2.0.conv", out, out, 4, 4)
+            continue
+        found[f"progression.{index}.conv2.0.weight"] = found[f"progression.{index}.conv2.0.weight_flip"] = torch.ones(1)
+        if index:
+            add(f"progression.{index}.conv2.1.conv", out, out, 3, 3)
+        else:
+            add(f"progression.{index}.conv2.1", out, out, 3, 3, weight="weight")
+    add("linear.linear", 1, widths[-1])
+    return found
+
+
+@pytest.mark.parametrize("activated", [False, True])
+@pytest.mark.parametrize("step", [None, 1])
+def test_the_port_of_the_first_stylegan_is_its_definition(step, activated, tmp_path):
+    tensors = port_tensors(activated)
+    torch.save({"generator": {"a": torch.zeros(1)}, "discriminator": tensors}, tmp_path / "train.model")
+    found = dissect.load_discriminator(tmp_path / "train.model", group=3, step=step)
+    side, first = (32, 0) if step is None else (8, 2)
+    assert (found.family, found.flavour, found.where, found.resolution) == (
+        "stylegan", "rosinality", "discriminator", side,
+    )  # fmt: skip
+    t = {key: value.double() for key, value in tensors.items()}
+
+    def weight(name, key="weight_orig"):
+        w = t[f"{name}.{key}"]
+        return w * math.sqrt(2 / w[0].numel()), t[f"{name}.bias"]
+
+    def lrelu(x):
+        return torch.where(x > 0, x, 0.2 * x)
+
+    images, expected = images_of(4, side), []
+    for start in (0, 3):
+        x = F.conv2d(images[start : start + 3].double(), *weight(f"from_rgb.{first}{'.0' if activated else ''}.conv"))
+        x = lrelu(x) if activated else x
+        for index in range(first, 4):
+            k = f"progression.{index}"
+            if index == 3:
+                spread = (x.var(0, unbiased=False) + 1e-8).sqrt().mean()
+                x = torch.cat([x, torch.full_like(x[:, :1], float(spread))], 1)
+            x = lrelu(F.conv2d(x, *weight(f"{k}.conv1.0.conv"), padding=1))
+            if index == 3:
+                x = lrelu(F.conv2d(x, *weight(f"{k}.conv2.0.conv")))
+                continue
+            taps = torch.tensor([0.25, 0.5, 0.25], dtype=torch.float64)
+            y = F.pad(x, (1, 1, 1, 1))
+            y = sum(tap * y[:, :, at : at + x.shape[2]] for at, tap in enumerate(taps))
+            y = sum(tap * y[..., at : at + x.shape[3]] for at, tap in enumerate(taps))
+            if index:
+                x = F.avg_pool2d(F.conv2d(y, *weight(f"{k}.conv2.1.conv"), padding=1), 2)
+            else:  # a kernel of 4 x 4 of means is an average of the four shifted convolutions
+                w, bias = weight(f"{k}.conv2.1", "weight")
+                z = F.conv2d(F.pad(y, (1, 1, 1, 1)), w, padding=1)
+                x = (
+                    sum(z[:, :, a : a + 32 : 2, b : b + 32 : 2] for a in (1, 2) for b in (1, 2)) / 4
+                    + bias[:, None, None]
+                )
+            x = lrelu(x)
+        expected.append((x.flatten(1) @ weight("linear.linear")[0].T + t["linear.linear.bias"])[:, 0])
+    torch.testing.assert_close(found(images).double(), torch.cat(expected), rtol=2e-5, atol=2e-5)
+    with pytest.raises(GanatomyError, match="a step from 0 to 3, got 4"):
+        dissect.load_discriminator(tmp_path / "train.model", step=4)
+
+
 def changed(tensors, **parts):
     return tensors | {key.replace("_", "."): value for key, value in parts.items()}
 
@@ -387,6 +464,10 @@ BAD = {
     "an embedding": (lambda: projecting_tensors() | {"embed.weight": torch.zeros(3)}, "2 dimensions"),
     "a projection lacks": (lambda: without(projecting_tensors(), "0.0.conv1.bias"), "0.0.conv1.bias is missing"),
     "a start": (lambda: projecting_tensors() | {"linear.u0": torch.ones(1, 2)}, "linear.u0 of 1 values, got 2"),
+    "a port lacks": (lambda: without(port_tensors(), "2.conv2.1.conv.bias"), "2.conv2.1.conv.bias is missing"),
+    "a port's shape": (
+        lambda: port_tensors() | {"linear.linear.weight_orig": torch.zeros(1, 3)}, r"\[outputs, 7\], got \[1, 3\]",
+    ),
     "a scale lacks": (lambda: without(growing_tensors(), "scaleLayers.0.1"), "0.1.module.weight is missing"),
     "scales that do not join": (
         lambda: growing_tensors() | {"decisionLayer.module.weight": torch.zeros(1, 3)}, "with 7 inputs, it has 3",

@@ -5,6 +5,7 @@
 ``stylegan2``   the residual one of StyleGAN2, ADA and StyleGAN3 (NVIDIA's names, rosinality's)
 ``projection``  the projecting one of BigGAN and SAGAN
 ``progressive`` pytorch_GAN_zoo's of PGGAN
+``stylegan``    rosinality's of the first StyleGAN
 ``strided``     chains of strided convolutions: DCGAN
 ``opening``     from a file to a discriminator
 ==============  ==========================================================================

@@ -15,40 +15,44 @@ from segmodels.files import shown
 from .. import catalog, checkpoint
 from ..checkpoint import Checkpoint, StoredNetwork
 from ..family import check, flat
-from . import progressive, projection, strided, stylegan2
+from . import progressive, projection, strided, stylegan, stylegan2
 from .base import Discriminator
 
 FIRST = ("D_ema", "discriminator_smooth", "D", "d", "discriminator", "netD", "netD_state_dict")  # averaged ones first
 
 
 def load_discriminator(
-    source: str | Path | Mapping[str, Tensor], device: str | torch.device = "cpu", *, group: int | None = None
-) -> Discriminator:
+    source: str | Path | Mapping[str, Tensor], device: str | torch.device = "cpu", *, group: int | None = None,
+    step: int | None = None,
+) -> Discriminator:  # fmt: skip
     """Open the discriminator in a checkpoint, beside a generator or alone.
 
     Known are the residual one of StyleGAN2, ADA and StyleGAN3 (NVIDIA's pickles and state dicts, rosinality's), the
-    projecting one of BigGAN and SAGAN, pytorch_GAN_zoo's of PGGAN, and the chain of DCGAN (``main.*``).
-    Nothing of the file is run.
+    projecting one of BigGAN and SAGAN, rosinality's of the first StyleGAN, pytorch_GAN_zoo's of PGGAN, and the
+    chain of DCGAN (``main.*``). Nothing of the file is run.
 
     Args:
         source: a file, a name of the catalogue, ``https://…#sha256=…``, or a state dict.
         group: images that are compared with each other; the file's, or 4, if not given. See :class:`Discriminator`.
+        step: of rosinality's port of the first StyleGAN, whose files have more blocks than may have been trained: 0
+            looks at 4 x 4 pixels, each more at twice the side; the last if not given.
 
     Raises:
-        GanatomyError: if there is none, one of an unknown kind, or one whose tensors do not fit; for a group below 1.
+        GanatomyError: if there is none, one of an unknown kind, or one whose tensors do not fit; for a group below 1,
+            and a step that is not there.
     """
     if group is not None and (isinstance(group, bool) or not isinstance(group, int) or group < 1):
         raise GanatomyError(f"expected a group of 1 image or more, got {group!r}")
     found = _read(source)
     ranked = sorted(found.networks, key=lambda network: FIRST.index(network.where) if network.where in FIRST else 99)
     for network in ranked:
-        made = _opened(network, found, torch.device(device), group)
+        made = _opened(network, found, torch.device(device), group, step)
         if made is not None:
             return made
     keys = list(ranked[0].tensors) if ranked else []
     raise GanatomyError(
         f"{found.path.name}: no discriminator that is known is in it ({shown(keys, 4)}); known: StyleGAN2 (nvlabs, "
-        "rosinality; of StyleGAN3, too), BigGAN (ajbrock), PGGAN (ganzoo), DCGAN (main)"
+        "rosinality; of StyleGAN3, too), BigGAN (ajbrock), StyleGAN (rosinality), PGGAN (ganzoo), DCGAN (main)"
     )
 
 
@@ -67,7 +71,9 @@ def _read(source: str | Path | Mapping[str, Tensor]) -> Checkpoint:
     return checkpoint.read(path)
 
 
-def _opened(network: StoredNetwork, found: Checkpoint, device: torch.device, group: int | None) -> Discriminator | None:
+def _opened(
+    network: StoredNetwork, found: Checkpoint, device: torch.device, group: int | None, step: int | None
+) -> Discriminator | None:
     """Return the discriminator that a network is, None if it is of no known kind."""
     name = f"{found.path.stem} ({network.where})" if network.where else found.path.stem
     try:
@@ -82,6 +88,14 @@ def _opened(network: StoredNetwork, found: Checkpoint, device: torch.device, gro
                 critic, name=name, family="biggan", flavour="ajbrock", where=network.where, resolution=resolution,
                 channels=tensors["blocks.0.0.conv1.weight"].shape[1],
                 num_classes=None if critic.embed is None else critic.embed.num_embeddings, device=device,
+            )  # fmt: skip
+        if (tensors := stylegan.of_rosinality(network.tensors)) is not None:
+            check(network, found)
+            port, resolution, chosen = stylegan.build(tensors, step)
+            return Discriminator(
+                port, name=name, family="stylegan", flavour="rosinality", where=network.where, resolution=resolution,
+                channels=port.fromrgb.weight.shape[1], group=group or stylegan.GROUP, settings={"step": chosen},
+                device=device,
             )  # fmt: skip
         if (tensors := progressive.of_ganzoo(network.tensors)) is not None:
             check(network, found)
