@@ -100,6 +100,18 @@ class Visitor:
     def path(self):
         return self.page.evaluate("location.pathname + location.search")
 
+    def mark(self, root, seed, box):
+        """Draw a box, in shares of the image's side, on the image of a seed that an editor of masks shows."""
+        self.until(f"seed => document.querySelector('#{root}').dataset.ready === String(seed)", seed)
+        self.page.click(f"#{root} >> text=box")
+        canvas = self.page.query_selector(f"#{root} canvas")
+        canvas.scroll_into_view_if_needed()
+        place, (left, top, right, bottom) = canvas.bounding_box(), box
+        self.page.mouse.move(place["x"] + left * place["width"], place["y"] + top * place["height"])
+        self.page.mouse.down()
+        self.page.mouse.move(place["x"] + right * place["width"], place["y"] + bottom * place["height"], steps=3)
+        self.page.mouse.up()
+
     def until(self, expression, argument=None):
         """Wait until an expression is true in the page. The page's own policy forbids it to poll by itself."""
         end = time.monotonic() + PATIENCE / 1000

@@ -191,17 +191,9 @@ def test_marked_regions_are_ranked_by_saved_and_opened_again(address, garbage, a
     visitor = visitors(address).visit("/artifacts/run", "#artifacts-sheet button")
     page = visitor.page
     assert len(areas) >= 3
-    for number, (seed, (left, top, right, bottom)) in enumerate(areas.items(), 1):
+    for number, (seed, box) in enumerate(areas.items(), 1):
         page.click(tile(seed))  # and it is there to be marked
-        visitor.until("seed => document.querySelector('#artifacts-where').dataset.ready === String(seed)", seed)
-        page.click("#artifacts-where >> text=box")
-        canvas = page.query_selector("#artifacts-where canvas")
-        canvas.scroll_into_view_if_needed()
-        box = canvas.bounding_box()
-        page.mouse.move(box["x"] + left * box["width"], box["y"] + top * box["height"])
-        page.mouse.down()
-        page.mouse.move(box["x"] + right * box["width"], box["y"] + bottom * box["height"], steps=3)
-        page.mouse.up()
+        visitor.mark("artifacts-where", seed, box)
         said = f"{number} of {number} are marked"
         visitor.until("said => document.querySelector('#artifacts-where').innerText.includes(said)", said)
     choose(visitor, "strategy", "defect")

@@ -57,18 +57,10 @@ def test_draw_compare_reload_save_and_dissect(address, folder, crosses, visitors
     visitor.settle("#own-sheet button")
     page.click("#own-look")
     visitor.until("() => document.querySelector('#own-says').innerText.includes('choose 2 images or more')")
-    for number, (seed, (left, top, right, bottom)) in enumerate(areas.items(), 1):
+    for number, (seed, box) in enumerate(areas.items(), 1):
         page.focus(tile(seed))
         page.keyboard.press("Enter")
-        visitor.until("seed => document.querySelector('#own-where').dataset.ready === String(seed)", seed)
-        page.click("#own-where >> text=box")
-        canvas = page.query_selector("#own-where canvas")
-        canvas.scroll_into_view_if_needed()
-        box = canvas.bounding_box()
-        page.mouse.move(box["x"] + left * box["width"], box["y"] + top * box["height"])
-        page.mouse.down()
-        page.mouse.move(box["x"] + right * box["width"], box["y"] + bottom * box["height"], steps=3)
-        page.mouse.up()
+        visitor.mark("own-where", seed, box)
         visitor.until(
             "said => document.querySelector('#own-count').innerText === said", f"{number} chosen, {number} marked"
         )
