@@ -15,6 +15,8 @@ from dissect.generators.discriminators.stylegan2 import build
 CLAMP = 0.4  # small, so that it clamps
 WIDTHS = {16: 5, 8: 6, 4: 7}
 HIDDEN = 9
+FILTER = torch.tensor([[1.0, 3, 3, 1], [3, 9, 9, 3], [3, 9, 9, 3], [1, 3, 3, 1]]) / 64  # as files have it
+BLUR = torch.tensor([[1.0, 2, 1], [2, 4, 2], [1, 2, 1]]) / 16
 
 
 def residual_tensors(classes=0, deviations=1, seed=0):
@@ -30,7 +32,7 @@ def residual_tensors(classes=0, deviations=1, seed=0):
         found |= {
             f"b{size}.conv0.weight": draw(into, into, 3, 3), f"b{size}.conv0.bias": draw(into),
             f"b{size}.conv1.weight": draw(out, into, 3, 3), f"b{size}.conv1.bias": draw(out),
-            f"b{size}.skip.weight": draw(out, into, 1, 1), f"b{size}.conv1.resample_filter": torch.ones(4, 4) / 16,
+            f"b{size}.skip.weight": draw(out, into, 1, 1), f"b{size}.conv1.resample_filter": FILTER,
         }  # fmt: skip
     last = 4 if classes else 1
     found |= {
@@ -149,10 +151,10 @@ def rosinality(tensors):
         found |= {
             f"convs.{number}.conv1.0.weight": tensors[f"b{size}.conv0.weight"],
             f"convs.{number}.conv1.1.bias": tensors[f"b{size}.conv0.bias"],
-            f"convs.{number}.conv2.0.kernel": torch.ones(4, 4) / 16,
+            f"convs.{number}.conv2.0.kernel": FILTER,
             f"convs.{number}.conv2.1.weight": tensors[f"b{size}.conv1.weight"],
             f"convs.{number}.conv2.2.bias": tensors[f"b{size}.conv1.bias"],
-            f"convs.{number}.skip.0.kernel": torch.ones(4, 4) / 16,
+            f"convs.{number}.skip.0.kernel": FILTER,
             f"convs.{number}.skip.1.weight": tensors[f"b{size}.skip.weight"],
         }  # fmt: skip
     ends = {
@@ -379,7 +381,8 @@ def port_tensors(activated=False, seed=0):
         if last:
             add(f"progression.{index}.conv2.0.conv", out, out, 4, 4)
             continue
-        found[f"progression.{index}.conv2.0.weight"] = found[f"progression.{index}.conv2.0.weight_flip"] = torch.ones(1)
+        for name in ("weight", "weight_flip"):
+            found[f"progression.{index}.conv2.0.{name}"] = BLUR.repeat(out, 1, 1, 1)
         if index:
             add(f"progression.{index}.conv2.1.conv", out, out, 3, 3)
         else:
@@ -473,6 +476,37 @@ BAD = {
         lambda: growing_tensors() | {"decisionLayer.module.weight": torch.zeros(1, 3)}, "with 7 inputs, it has 3",
     ),
     "a chain lacks": (lambda: without(S(), "main.3.bias"), "main.3.bias is missing"),
+    "another filter": (
+        lambda: R() | {"b16.conv1.resample_filter": torch.eye(4)}, "b16.conv1.resample_filter is not the standard",
+    ),
+    "another filter in the port": (
+        lambda: rosinality(R()) | {"convs.1.skip.0.kernel": torch.eye(4)}, "convs.1.skip.0.kernel is not the standard",
+    ),
+    "another blur": (
+        lambda: port_tensors() | {"progression.1.conv2.0.weight": torch.ones(6, 1, 3, 3) / 9}, "standard filter",
+    ),
+    "no values": (lambda: R() | {"b16.fromrgb.weight": torch.zeros(5, 0, 1, 1)}, "real values in b16.fromrgb.weight"),
+    "no outputs": (
+        lambda: growing_tensors() | {"decisionLayer.module.weight": torch.zeros(1, 0)}, "decisionLayer.*it has none",
+    ),
+    "complex": (lambda: R() | {"b4.fc.bias": torch.zeros(9, dtype=torch.complex64)}, "it has complex ones"),
+    "no tensor": (lambda: R() | {"b4.fc.bias": 3}, "b4.fc.bias is no tensor"),
+    "larger than memory": (
+        lambda: R() | {
+            "b16.fromrgb.weight": torch.zeros(300_000, 3, 1, 1), "b16.conv0.weight": torch.zeros(300_000, 1, 3, 3),
+        }, "expected b16",
+    ),
+    "a projection larger than memory": (
+        lambda: projecting_tensors() | {
+            "blocks.0.0.conv1.weight": torch.zeros(100_000, 3, 3, 3),
+            "blocks.0.0.conv2.weight": torch.zeros(100_000, 1, 3, 3),
+        }, "expected blocks",
+    ),
+    "projecting blocks that do not join": (
+        lambda: projecting_tensors() | {"blocks.4.0.conv1.weight": torch.zeros(7, 5, 3, 3)}, "with 6 inputs, it has 5",
+    ),
+    "no shortcut": (lambda: without(projecting_tensors(), "blocks.1.0.conv_sc"), "1.0.conv_sc.weight is missing"),
+    "attention": (lambda: projecting_tensors() | {"blocks.1.1.g.weight": torch.ones(())}, "g.weight with 4 dimensions"),
     "another kernel": (lambda: changed(S(), main_2_weight=torch.zeros(6, 4, 3, 3)), "kernel of 4 x 4"),
 }  # fmt: skip
 
@@ -502,3 +536,19 @@ def test_what_cannot_be_scored_is_told_in_a_line(tmp_path):
             call()
     assert torch.equal(of_classes(images, 3), of_classes(images, torch.tensor([3, 3])))
     assert plain(images[:0]).shape == (0,)
+
+
+@pytest.mark.parametrize("make", [R, S, projecting_tensors, growing_tensors, port_tensors])
+def test_it_does_not_change_with_the_tensors_it_was_made_of(make):
+    tensors = make()
+    found = dissect.load_discriminator(tensors)
+    images, classes = images_of(2, found.resolution), 1 if found.num_classes else None
+    before = found(images, classes)
+    for value in tensors.values():
+        value.zero_()
+    assert torch.equal(found(images, classes), before)
+
+
+def test_how_many_batches_a_norm_has_seen_is_of_no_account():
+    odd = dissect.load_discriminator(S() | {"main.3.num_batches_tracked": torch.zeros(2, 2)})
+    assert torch.equal(odd(images_of(2, 32)), dissect.load_discriminator(S())(images_of(2, 32)))

@@ -58,7 +58,10 @@ def load_discriminator(
 
 def _read(source: str | Path | Mapping[str, Tensor]) -> Checkpoint:
     if isinstance(source, Mapping):
-        network = StoredNetwork("", "", dict(source), None, {}, {})
+        if odd := [str(key)[:80] for key, value in source.items() if not isinstance(value, Tensor)]:
+            raise GanatomyError(f"expected a state dict, names and tensors; {odd[0]} is no tensor")
+        copied = {str(key): value.detach().clone() for key, value in source.items()}  # the caller's may change
+        network = StoredNetwork("", "", copied, None, {}, {})
         return Checkpoint(Path("state dict"), "", "state dict", (network,))
     text, named = str(source), {entry.name: entry for entry in catalog.ENTRIES}
     if text in named:
@@ -79,10 +82,10 @@ def _opened(
     try:
         for flavour, canonical in stylegan2.LAYOUTS.items():
             if (tensors := canonical(network.tensors)) is not None:
-                check(network, found)
+                _check(network, found)
                 return _residual(network, tensors, flavour, name, device, group)
         if (tensors := projection.of_ajbrock(network.tensors)) is not None:
-            check(network, found)
+            _check(network, found)
             critic, resolution = projection.build(tensors)
             return Discriminator(
                 critic, name=name, family="biggan", flavour="ajbrock", where=network.where, resolution=resolution,
@@ -90,7 +93,7 @@ def _opened(
                 num_classes=None if critic.embed is None else critic.embed.num_embeddings, device=device,
             )  # fmt: skip
         if (tensors := stylegan.of_rosinality(network.tensors)) is not None:
-            check(network, found)
+            _check(network, found)
             port, resolution, chosen = stylegan.build(tensors, step)
             return Discriminator(
                 port, name=name, family="stylegan", flavour="rosinality", where=network.where, resolution=resolution,
@@ -98,7 +101,7 @@ def _opened(
                 device=device,
             )  # fmt: skip
         if (tensors := progressive.of_ganzoo(network.tensors)) is not None:
-            check(network, found)
+            _check(network, found)
             grown, resolution = progressive.build(tensors)
             return Discriminator(
                 grown, name=name, family="pggan", flavour="ganzoo", where=network.where, resolution=resolution,
@@ -106,7 +109,7 @@ def _opened(
                 group=(group or progressive.GROUP) if grown.deviation else 1,
             )  # fmt: skip
         if (tensors := strided.of_main(network.tensors)) is not None:
-            check(network, found)
+            _check(network, found)
             chain, resolution = strided.build(tensors)
             first = tensors[min((k for k in tensors if k.endswith(".weight")), key=lambda k: int(k.partition(".")[0]))]
             return Discriminator(
@@ -116,6 +119,16 @@ def _opened(
     except GanatomyError as error:
         raise GanatomyError(f"{found.path.name}: {error}") from error
     return None
+
+
+def _check(network: StoredNetwork, found: Checkpoint) -> None:
+    """Refuse NaN, and tensors that no layer can have."""
+    for key, value in network.tensors.items():
+        if value.numel() == 0 or value.is_complex():
+            raise GanatomyError(
+                f"expected real values in {key}, it has {'none' if not value.numel() else 'complex ones'}"
+            )
+    check(network, found)
 
 
 def _residual(

@@ -11,6 +11,7 @@ from __future__ import annotations
 import re
 from collections.abc import Mapping
 
+import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
@@ -111,18 +112,37 @@ def build(tensors: Tensors) -> tuple[Network, int]:
                 raise GanatomyError(f"expected {key} with 4 dimensions")
         if f"blocks.{number}.1.theta.weight" in weights and f"blocks.{number}.1.g.weight" not in weights:
             raise GanatomyError(f"blocks.{number}.1.g.weight is missing")
+        for name in ("theta", "g"):
+            if (key := f"blocks.{number}.1.{name}.weight") in weights and weights[key].ndim != 4:
+                raise GanatomyError(f"expected {key} with 4 dimensions")
     for key in ("linear.weight", "embed.weight"):
         if key in weights and weights[key].ndim != 2:
             raise GanatomyError(f"expected {key} with 2 dimensions, it has {weights[key].ndim}")
-    network = Network({key: tuple(value.shape) for key, value in weights.items()})
+    _check_joined(weights, numbers)
+    with torch.device("meta"):  # shapes that do not go together may be larger than any memory
+        network = Network({key: tuple(value.shape) for key, value in weights.items()})
     wanted = network.state_dict()
     if odd := sorted(set(weights) ^ set(wanted)):
         raise GanatomyError(f"unexpected key {odd[0]}" if odd[0] in weights else f"{odd[0]} is missing")
     for key, value in wanted.items():
         if weights[key].shape != value.shape:
             raise GanatomyError(f"expected {key} {list(value.shape)}, got {list(weights[key].shape)}")
-    network.load_state_dict({key: _divided(key, value, tensors) for key, value in weights.items()})
+    network.load_state_dict({key: _divided(key, value, tensors) for key, value in weights.items()}, assign=True)
     return network, 32 if len(numbers) == WHOLE else 4 * 2 ** (len(numbers) - 1)
+
+
+def _check_joined(weights: Tensors, numbers: list[int]) -> None:
+    """Refuse blocks that do not take what the one before gives, or have no shortcut where widths change."""
+    width = weights["blocks.0.0.conv1.weight"].shape[1]
+    for number in numbers:
+        name, outputs = f"blocks.{number}.0", weights[f"blocks.{number}.0.conv2.weight"].shape[0]
+        if (taken := weights[f"{name}.conv1.weight"].shape[1]) != width:
+            raise GanatomyError(f"expected {name}.conv1.weight with {width} inputs, it has {taken}")
+        if width != outputs and f"{name}.conv_sc.weight" not in weights:
+            raise GanatomyError(f"{name}.conv_sc.weight is missing")
+        width = outputs
+    if (taken := weights["linear.weight"].shape[1]) != width:
+        raise GanatomyError(f"expected linear.weight with {width} inputs, it has {taken}")
 
 
 def _divided(key: str, weight: Tensor, tensors: Tensors) -> Tensor:

@@ -79,7 +79,7 @@ def _fill(layer: nn.Module, number: int, tensors: Tensors) -> None:
     given = {key: tensors[f"{number}.{key}"] for key in state if f"{number}.{key}" in tensors}
     for key, wanted in state.items():
         if key == "num_batches_tracked":
-            given.setdefault(key, wanted)
+            given[key] = wanted  # of training alone, whatever the file has
         elif key not in given:
             raise GanatomyError(f"main.{number}.{key} is missing")
         elif given[key].shape != wanted.shape:

@@ -19,6 +19,7 @@ from torch.nn import functional as F
 from segmodels import GanatomyError
 
 EPSILON = 1e-8  # under the root of a group's variance
+CLOSE = 1e-4  # what a stored blur may differ by from [1, 2, 1]
 GROUP = 4  # images; the public code takes whatever a batch is
 KEY = re.compile(
     r"(progression\.\d+\.conv[12]\.[01]\.conv|from_rgb\.\d+(?:\.0)?\.conv|linear\.linear)\.(weight_orig|bias)"
@@ -84,9 +85,16 @@ class Network(nn.Module):
 
 
 def of_rosinality(tensors: Tensors) -> dict[str, Tensor] | None:
-    """Return the tensors without those of the blur, None if they are others."""
+    """Return the tensors without those of the blur, None if they are others; GanatomyError for another blur."""
     if "progression.0.conv1.0.conv.weight_orig" not in tensors or "linear.linear.weight_orig" not in tensors:
         return None
+    row = torch.tensor([1.0, 2.0, 1.0]) / 4
+    for key, value in tensors.items():
+        if BLUR.fullmatch(key) and (
+            value.ndim != 4 or value.shape[1:] != (1, 3, 3)
+            or not torch.allclose(value.float().cpu(), torch.outer(row, row).expand(value.shape), CLOSE, CLOSE)
+        ):  # fmt: skip
+            raise GanatomyError(f"{key} is not the standard filter of this family; not supported")
     return {key: value for key, value in tensors.items() if not BLUR.fullmatch(key)}
 
 

@@ -28,6 +28,7 @@ MAPPING_RATE = 0.01  # learning-rate multiplier of the classes' mapping
 GROUP = 4  # images, where the file does not say
 BLOCK = re.compile(r"b(\d+)\.conv1\.weight")
 CONVS = re.compile(r"convs\.(\d+)\.conv2\.1\.weight")
+CLOSE = 1e-4  # what a stored filter may differ by from [1, 3, 3, 1]
 Tensors = Mapping[str, Tensor]
 
 
@@ -150,7 +151,7 @@ def of_nvlabs(tensors: Tensors) -> dict[str, Tensor] | None:
     """Return the canonical tensors of NVIDIA's names, None if they are others."""
     if "b4.conv.weight" not in tensors or not any(BLOCK.fullmatch(key) for key in tensors):
         return None
-    return {key: value for key, value in tensors.items() if not key.endswith("resample_filter")}
+    return _without_filters(tensors, "resample_filter")
 
 
 def of_rosinality(tensors: Tensors) -> dict[str, Tensor] | None:
@@ -174,7 +175,19 @@ def of_rosinality(tensors: Tensors) -> dict[str, Tensor] | None:
         "final_linear.1.weight": "out.weight", "final_linear.1.bias": "out.bias",
     }  # fmt: skip
     known |= {old: f"b4.{new}" for old, new in ends.items()}
-    return {known.get(key, key): value for key, value in tensors.items() if not key.endswith(".kernel")}
+    return {known.get(key, key): value for key, value in _without_filters(tensors, ".kernel").items()}
+
+
+def _without_filters(tensors: Tensors, ending: str) -> dict[str, Tensor]:
+    """Return all but the stored filters; GanatomyError if one is another than the network has here."""
+    row = torch.tensor([1.0, 3.0, 3.0, 1.0]) / 8
+    wanted = torch.outer(row, row)
+    for key, value in tensors.items():
+        if key.endswith(ending) and (
+            value.shape != wanted.shape or not torch.allclose(value.float().cpu(), wanted, CLOSE, CLOSE)
+        ):
+            raise GanatomyError(f"{key} is not the standard filter of this family; not supported")
+    return {key: value for key, value in tensors.items() if not key.endswith(ending)}
 
 
 LAYOUTS: dict[str, Callable[[Tensors], dict[str, Tensor] | None]] = {
@@ -203,7 +216,8 @@ def build(tensors: dict[str, Tensor], clamp: float | None) -> Network:
     for key, value in tensors.items():
         if key.startswith("mapping.") and key.endswith("weight") and value.ndim != 2:
             raise GanatomyError(f"expected {key} with 2 dimensions, it has {value.ndim}")
-    network = Network({key: tuple(value.shape) for key, value in tensors.items()}, clamp)
+    with torch.device("meta"):  # shapes that do not go together may be larger than any memory
+        network = Network({key: tuple(value.shape) for key, value in tensors.items()}, clamp)
     names = {key: _own_name(key, sizes[::-1]) for key in tensors}
     wanted = network.state_dict()
     unknown = sorted(key for key, name in names.items() if name not in wanted)
@@ -213,7 +227,7 @@ def build(tensors: dict[str, Tensor], clamp: float | None) -> Network:
     for key, name in names.items():
         if tensors[key].shape != wanted[name].shape:
             raise GanatomyError(f"expected {key} {list(wanted[name].shape)}, got {list(tensors[key].shape)}")
-    network.load_state_dict({name: tensors[key].float() for key, name in names.items()})
+    network.load_state_dict({name: tensors[key].float() for key, name in names.items()}, assign=True)
     return network
 
 
