@@ -16,8 +16,7 @@ from __future__ import annotations
 
 import base64
 import json
-from collections.abc import Callable, Mapping
-from functools import wraps
+from collections.abc import Mapping
 from typing import Any
 
 import numpy as np
@@ -27,6 +26,7 @@ from PIL import Image
 from segmodels import GanatomyError
 
 from . import painting
+from .answers import answer, answers
 from .context import Context
 from .facts import percent
 from .live import Bytes
@@ -35,7 +35,6 @@ from .paint_edits import edits_of, entry_of, latents_of, recipe_of, start_of, to
 from .rows import LONGEST_NAME, heat
 from .seeds import parse_seeds
 from .views import JPEG, PNG, file
-from .worker import Superseded
 
 EXACT, LARGEST = 256, 512  # pixels a side up to which images are sent as they are, without loss; that are sent at most
 QUALITY = 90
@@ -148,26 +147,6 @@ def asked() -> Mapping[str, Any]:
     if not isinstance(found, Mapping):
         raise GanatomyError("expected a question as a JSON object")
     return found
-
-
-def answers(view: Callable[..., Response]) -> Callable[..., Response]:
-    """Turn what cannot be done into JSON with ``error``, one line (422); what is needless by now into nothing (204)."""
-
-    @wraps(view)
-    def told(**arguments: Any) -> Response:
-        try:
-            return view(**arguments)
-        except Superseded:
-            return Response(status=204)
-        except GanatomyError as error:
-            return answer({"error": " ".join(str(error).split())}, 422)
-
-    return told
-
-
-def answer(content: object, status: int = 200) -> Response:
-    """Return an answer in JSON that nobody is to keep."""
-    return Response(json.dumps(content), status, {"Cache-Control": "no-store"}, mimetype="application/json")
 
 
 def shown(before: Bytes, after: Bytes, rows: list[str]) -> dict[str, Any]:

@@ -39,6 +39,7 @@ from rewrite import Region, Request
 from rewrite.goal import masks_of
 from segmodels import GanatomyError
 
+from .answers import answer, answers
 from .context import Context
 from .facts import percent
 from .library import OpenRun
@@ -50,7 +51,6 @@ from .rows import LONGEST_NAME, heat
 from .seeds import parse_seeds
 from .shelf import Forgotten, check_maker, parse_stack, summary
 from .views import JPEG, PNG, file
-from .worker import Superseded
 
 EXACT = 256  # pixels a side up to which images are sent as they are, without loss; larger ones are made smaller
 MOST_SHOWN = 12
@@ -189,20 +189,10 @@ def told(view: Callable[..., Response]) -> Callable[..., Response]:
     def told(**arguments: Any) -> Response:
         try:
             return view(**arguments)
-        except Superseded:
-            return Response(status=204)
         except Forgotten as error:
             return answer({"error": str(error), "missing": list(error.missing)}, 410)
-        except GanatomyError as error:
-            return answer({"error": " ".join(str(error).split())}, 422)
 
-    return told
-
-
-def answer(content: object, status: int = 200) -> Response:
-    """Return an answer in JSON that nobody is to keep."""
-    text = json.dumps(content)
-    return Response(text, status, {"Cache-Control": "no-store"}, mimetype="application/json")
+    return answers(told)
 
 
 def _edits(context: Context, opened: OpenRun) -> tuple[Edit, ...]:

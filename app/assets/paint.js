@@ -223,7 +223,7 @@ class PaintPage {
 
   openRecipe(file) {
     return this.attempt(async () => {
-      const { edits } = await this.work.json("open", file);
+      const { edits } = await this.work.post("open", file);
       await this.work.change((now) => {
         now.edits = edits.map((edit) => ({
           ...edit, id: Math.random().toString(36).slice(2), on: true, mask: edit.mask === null ? null : this.work.mask(edit.mask) }));
@@ -235,13 +235,13 @@ class PaintPage {
 
   openLatents(file) {
     return this.attempt(async () => {
-      this.work.now.latents = (await this.work.json("latents", file)).latents;
+      this.work.now.latents = (await this.work.post("latents", file)).latents;
       this.go({ w: 0 });
     });
   }
 
   async exportAll() {
-    const { work } = this, question = work.question(), { token, why } = await work.json("checkpoint", question);
+    const { work } = this, question = work.question(), { token, why } = await work.post("checkpoint", question);
     if (!token) {
       await work.saveAs("bundle", question);
       return this.say(`Saved as a bundle, which opens as a generator with these edits: as weights they would not be exact (${why}).`);

@@ -4,16 +4,18 @@
 // `mask` names one of `masks`, which holds the PNGs: so a history of a hundred strokes holds each of them once.
 "use strict";
 
-const PAINT_HISTORY = 100;  // steps that can be undone
 const PAINT_ANSWERS = 40;  // images that are kept, so that undo needs no drawing
+const paintStore = new KeptStore("ganatomy-paint");
 
-class PaintWork {
-  // facts: what the page says of the run; told: called with "changed" when edits are others, with "unkept" if they
-  // could not be kept.
+class PaintWork extends KeptWork {
   constructor(facts, told) {
-    Object.assign(this, { facts, told, saves: 0, saved: 0, turn: 0, asking: null, answers: new Map() });
-    this.who = Math.random().toString(36).slice(2) + Math.random().toString(36).slice(2);
+    super(facts, told, paintStore);
+    Object.assign(this, { asking: null, answers: new Map() });
   }
+
+  static HISTORY = 100;
+  static FIELDS = "tool";
+  static STEP = ["edits", "current"];
 
   static empty(facts) {
     const concept = facts.concepts.length ? facts.concepts[0].name : "";
@@ -23,51 +25,12 @@ class PaintWork {
     };
   }
 
-  async load() {
-    const kept = await paintStore.work(this.facts.id).catch(() => null), empty = PaintWork.empty(this.facts);
-    this.now = kept ? { ...empty, ...kept, tool: { ...empty.tool, ...kept.tool } } : empty;
-  }
-
-  // Keep what there is. `saves` counts what has been asked for, `saved` says up to which of them is on disk.
-  async save() {
-    const { now } = this, turn = (this.saves += 1);
-    const steps = [...now.past, ...now.future, now];
+  // Keep what there is, and of the masks those that an edit has or had.
+  save() {
+    const { now } = this, steps = [...now.past, ...now.future, now];
     const used = new Set(steps.flatMap((step) => step.edits.map((edit) => edit.mask)));
     now.masks = Object.fromEntries(Object.entries(now.masks).filter(([id]) => used.has(id)));
-    try {
-      await paintStore.keep(this.facts.id, now);
-    } catch {
-      return this.told("unkept");  // a private window, or no room
-    }
-    this.saved = Math.max(this.saved, turn);
-    return undefined;
-  }
-
-  snapshot() {
-    return structuredClone({ edits: this.now.edits, current: this.now.current });
-  }
-
-  // Change the edits, as a step that can be undone. before: how they were, if it has begun already.
-  change(act, before = this.snapshot()) {
-    act(this.now);
-    this.now.past = [...this.now.past, before].slice(-PAINT_HISTORY);
-    this.now.future = [];
-    this.told("changed");
-    return this.save();
-  }
-
-  undo() { return this.step("past", "future"); }
-  redo() { return this.step("future", "past"); }
-
-  step(from, to) {
-    const { now } = this;
-    if (!now[from].length) return undefined;
-    const other = now[from].at(-1);
-    now[to] = [...now[to], this.snapshot()];
-    now[from] = now[from].slice(0, -1);
-    Object.assign(now, structuredClone(other));
-    this.told("changed");
-    return this.save();
+    return super.save();
   }
 
   edit(id = this.now.current) { return this.now.edits.find((edit) => edit.id === id); }
@@ -113,29 +76,6 @@ class PaintWork {
 
   // -- asking ------------------------------------------------------------------------------------------------------------
 
-  // Ask the server. Throws an Error with one line.
-  async fetch(path, content, signal) {
-    const options = content === undefined ? { signal } : { method: "POST", body: content, signal };
-    let response;
-    try {
-      response = await fetch(`${this.facts.address}/${path}`, options);
-    } catch (error) {
-      if (error.name === "AbortError") throw error;
-      throw new Error("The dashboard does not answer.");
-    }
-    if (response.status === 413) throw new Error("This is larger than the dashboard takes.");
-    if (response.status >= 400) {
-      const said = await response.json().catch(() => ({}));
-      throw new Error(said.error || `The dashboard answers ${response.status}.`);
-    }
-    return response;
-  }
-
-  async json(path, content, signal) {
-    const response = await this.fetch(path, content, signal);
-    return response.status === 204 ? null : response.json();
-  }
-
   question(rest = {}) {
     return JSON.stringify({ ...this.start(), edits: this.wire(), layer: (this.now.tool.brush || {}).layer, ...rest });
   }
@@ -148,7 +88,7 @@ class PaintWork {
     if (this.answers.has(key)) return this.answers.get(key);
     const asking = (this.asking = new AbortController());
     try {
-      const answer = await this.json("shown", this.question({ who: this.who, turn }), asking.signal);
+      const answer = await this.post("shown", this.question({ who: this.who, turn }), asking.signal);
       if (!answer || turn !== this.turn) return null;
       this.answers.set(key, answer);
       if (this.answers.size > PAINT_ANSWERS) this.answers.delete(this.answers.keys().next().value);
@@ -162,7 +102,7 @@ class PaintWork {
   // Have what a pass holds at the brush's layer kept, so that the first stroke is as quick as the next.
   warm() {
     if (this.wire().length) return;
-    this.json("shown", this.question({ rows: [] })).catch(() => {});
+    this.post("shown", this.question({ rows: [] })).catch(() => {});
   }
 
   // The units of the brush and their constants. byUnits: as they were typed, else the best ones of the concept.
@@ -176,7 +116,7 @@ class PaintWork {
 
   // A file of edits, or a picture; saved by the browser.
   async saveAs(path, content) {
-    const response = await this.fetch(path, content);
+    const response = await this.fetch(path, content === undefined ? {} : { method: "POST", body: content });
     const named = /filename="?([^";]+)"?/.exec(response.headers.get("Content-Disposition") || "");
     ganatomy.save(await response.blob(), named ? named[1] : "painted");
   }

@@ -27,8 +27,9 @@ const rewritePage = {
   },
 
   told(what) {
-    if (what === "saved") rewritePage.root.dataset.saved = rewritePage.work.saved;
-    else rewritePage.refresh();
+    if (what === "changed") rewritePage.refresh();
+    else if (what === "saved") rewritePage.root.dataset.saved = rewritePage.work.saved;
+    else rewritePage.say("says-edits", "This browser keeps nothing: save the request and the edits before you leave.");
   },
 
   say(name, text, trouble = true) {
@@ -135,7 +136,7 @@ const rewritePage = {
   },
 
   async load(file) {
-    const { work } = rewritePage, given = await work.json("request", { method: "POST", body: await file.text() });
+    const { work } = rewritePage, given = await work.post("request", await file.text());
     const context = rewritePage.grouped(given.request.context);
     await work.change((now) => { now.request = { ...given.request, context }; });
     if (given.remark) rewritePage.say("says-request", given.remark);
@@ -177,7 +178,7 @@ const rewritePage = {
 
   cancel: (what) => rewritePage.attempt(rewritePage.place(what), async () => {
     const token = rewritePage.work.now.jobs[what];
-    if (token) await rewritePage.work.json(`job/${token}/cancel`, { method: "POST" });
+    if (token) await rewritePage.work.post(`job/${token}/cancel`);
   }),
 
   // Look at a job until it has ended, then show what came of it; also one that was begun before the page was reloaded.

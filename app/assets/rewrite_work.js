@@ -1,14 +1,15 @@
 // A piece of work on the Rewrite page: the request, the edits, what was found; its history; and asking the server.
 "use strict";
 
-const REWRITE_HISTORY = 40;  // steps that can be undone
+const rewriteStore = new KeptStore("ganatomy-rewrite", ["work", "files"]);
 
-class RewriteWork {
-  // facts: what the page says of the run; told: called when the work is another.
+class RewriteWork extends KeptWork {
   constructor(facts, told) {
-    Object.assign(this, { facts, told, saved: 0, who: Math.random().toString(36).slice(2), turn: 0 });
+    super(facts, told, rewriteStore);
     this.images = new Map();
   }
+
+  static STEP = ["request", "edits"];
 
   static empty(facts) {
     return {
@@ -19,46 +20,6 @@ class RewriteWork {
         listed: "0:20", look: facts.look, seeds: facts.seeds, judge: facts.judge, source: "", target: "",
       },
     };
-  }
-
-  async load() {
-    const kept = await rewriteStore.work(this.facts.id);
-    const empty = RewriteWork.empty(this.facts);
-    this.now = kept ? { ...empty, ...kept, fields: { ...empty.fields, ...kept.fields } } : empty;
-  }
-
-  // Keep what there is. `saved` counts what has reached the disk.
-  async save() {
-    const turn = (this.asked = (this.asked || 0) + 1);
-    await rewriteStore.keep(this.facts.id, this.now);
-    if (turn === this.asked) this.saved += 1;
-    this.told("saved");
-  }
-
-  snapshot() {
-    return structuredClone({ request: this.now.request, edits: this.now.edits });
-  }
-
-  // Change the request or the edits, as a step that can be undone. before: how it was, if it has begun already.
-  change(act, before = this.snapshot()) {
-    act(this.now);
-    this.now.past = [...this.now.past, before].slice(-REWRITE_HISTORY);
-    this.now.future = [];
-    this.told("changed");
-    return this.save();
-  }
-
-  undo() { return this.step("past", "future"); }
-  redo() { return this.step("future", "past"); }
-
-  step(from, to) {
-    if (!this.now[from].length) return undefined;
-    const other = this.now[from].at(-1);
-    this.now[to] = [...this.now[to], this.snapshot()];
-    this.now[from] = this.now[from].slice(0, -1);
-    Object.assign(this.now, structuredClone(other));
-    this.told("changed");
-    return this.save();
   }
 
   // -- edits as addresses name them --------------------------------------------------------------------------------------
@@ -93,36 +54,20 @@ class RewriteWork {
 
   // -- asking ------------------------------------------------------------------------------------------------------------
 
-  // Ask the server; edits that it has forgotten are brought again, once. Throws an Error with one line.
+  // Ask the server; edits that it has forgotten (410) are brought again, once. Throws an Error with one line.
   async fetch(path, options = {}, again = true) {
-    let response;
-    try {
-      response = await fetch(`${this.facts.address}/${path}`, options);
-    } catch (error) {
-      if (error.name === "AbortError") throw error;
-      throw new Error("The dashboard does not answer.");
+    const response = await super.fetch(path, options);
+    if (response.status !== 410) return response;
+    if (!again) throw new Error("The dashboard has forgotten an edit again.");
+    for (const key of (await response.json()).missing) {
+      const data = await rewriteStore.file(key);
+      if (!data) throw new Error("An edit's file is no longer in this browser; remove the edit.");
+      await this.fetch("edits", { method: "POST", body: data }, false);
     }
-    if (response.status === 410 && again) {
-      const missing = (await response.json()).missing;
-      for (const key of missing) {
-        const data = await rewriteStore.file(key);
-        if (!data) throw new Error("An edit's file is no longer in this browser; remove the edit.");
-        await this.fetch("edits", { method: "POST", body: data }, false);
-      }
-      return this.fetch(path, options, false);
-    }
-    if (response.status === 413) throw new Error("This is larger than the dashboard takes.");
-    if (response.status >= 400) {
-      const said = await response.json().catch(() => ({}));
-      throw new Error(said.error || `The dashboard answers ${response.status}.`);
-    }
-    return response;
+    return this.fetch(path, options, false);
   }
 
-  async json(path, options) {
-    const response = await this.fetch(path, options);
-    return response.status === 204 ? null : response.json();
-  }
+  expects(status) { return status === 410; }
 
   // The image of a seed with the edits that are kept and on, decoded; the last few are kept.
   image(seed) {
@@ -137,8 +82,7 @@ class RewriteWork {
   }
 
   async begin(what) {
-    const body = JSON.stringify(this.question(what));
-    const { token } = await this.json(`jobs/${what}`, { method: "POST", body });
+    const { token } = await this.post(`jobs/${what}`, JSON.stringify(this.question(what)));
     this.now.abouts = { ...this.now.abouts, [what]: this.about(what) };
     this.now.jobs = { ...this.now.jobs, [what]: token };
     await this.save();
@@ -152,7 +96,7 @@ class RewriteWork {
 
   // A recipe's file becomes an edit at the end of the list.
   async add(data, fields) {
-    const { key, summary } = await this.json("edits", { method: "POST", body: data });
+    const { key, summary } = await this.post("edits", data);
     await rewriteStore.keepFile(key, data);
     const edit = { id: crypto.randomUUID(), key, strength: 1, on: true, draft: false, warnings: [], ...fields, summary };
     await this.change((now) => { now.edits = [...now.edits.filter((one) => !(edit.draft && one.draft)), edit]; });
