@@ -16,23 +16,26 @@ A layer is an associative memory, ``v = W k`` (survey, Eq. 9; Bau et al., ECCV 2
 ``solve``       the closed form, and what all methods share
 ``matches``     which places of other images a context means
 ``optimise``    goals behind a non-linearity
-``evaluate``    what an edit does to images that its request has not seen (``trial``: making and counting them,
-                ``aims``: of which pixels, ``locality``: change elsewhere, ``controls``: random edits of its size)
-``sweep``       which layer, which rank
+``evaluate``    what an edit does to images that its request has not seen (``evaluation``: what is found, ``trial``:
+                making and counting the images, ``aims``: of which pixels, ``locality``: change elsewhere,
+                ``controls``: random edits of its size)
+``sweep``       which layer, which rank (``sweep_table``: what each does, and the rule that recommends one)
 ==============  ======================================================================================
 """
 
 from dissect.effects.stored import KINDS
 
 from .controls import CONTROLS
-from .evaluate import Evaluation, evaluate
+from .evaluate import evaluate
+from .evaluation import Evaluation
 from .matches import Matches, matches
 from .memory import Memory
 from .moments import Moments, moments
 from .request import Region, Request
 from .solve import RewriteWarning, solve
 from .stored import Memories, recall
-from .sweep import RewriteSweep, sweep
+from .sweep import sweep
+from .sweep_table import RewriteSweep
 
 KINDS.update({one.kind: one for one in (Evaluation, RewriteSweep)})  # so that they are kept beside a run like others
 

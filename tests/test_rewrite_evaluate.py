@@ -26,7 +26,8 @@ from rewrite.aims import Aim, named_concepts, place_of
 from rewrite.controls import KEYS, VALUES, controls_of, disturbance, other_keys, other_values
 from rewrite.evaluate import requests_of, unseen
 from rewrite.locality import change, similarity
-from rewrite.sweep import default_layers, located, recommended
+from rewrite.sweep import default_layers, located
+from rewrite.sweep_table import recommended
 from rewrite.trial import copied_of, way_of
 
 SHOWING = [1022, 1026, 1039, 1041, 1049, 1057, 1060, 1066, 1069, 1071, 1083, 1116, 1129]  # what the rule is about

@@ -21,7 +21,8 @@ from rewrite import Evaluation, Request, RewriteSweep
 from rewrite.evaluate import requests_of
 from rewrite.memory import RIDGE
 from rewrite.solve import SAMPLES
-from rewrite.sweep import MOST_OUTSIDE, RANKS
+from rewrite.sweep import RANKS
+from rewrite.sweep_table import MOST_OUTSIDE
 
 from ..console import late_progress, out, print_csv, print_json, print_table, remark
 from ..experiments import LARGEST_SEED, parse_units, percent
