@@ -20,8 +20,34 @@ from .stylebased import pixel_norm
 SLOPE = 0.2  # of the leaky ReLU
 
 
+class Blended:
+    """What follows from a level of detail: which block is the last to run, and how two heads share the image."""
+
+    lod: float  # how many blocks fewer run than there are; between two whole numbers is a blend
+
+    @property
+    def shown(self) -> int:
+        """The block of whose size images are; 0 is 4 x 4."""
+        raise NotImplementedError
+
+    @property
+    def finest(self) -> int:
+        """The last block that runs."""
+        return self.shown - math.floor(self.lod)
+
+    @property
+    def fade(self) -> float:
+        """Share of the image that comes from the block before the finest, 0 <= fade < 1."""
+        return self.lod - math.floor(self.lod)
+
+    @property
+    def drawing(self) -> tuple[int, ...]:
+        """Blocks whose heads draw, in order."""
+        return (self.finest - 1, self.finest) if self.fade else (self.finest,)
+
+
 @dataclass(frozen=True)
-class Config:
+class Config(Blended):
     """What determines a network.
 
     Attributes:
@@ -55,19 +81,9 @@ class Config:
         return int(4 * 2 ** (self.blocks - 1))
 
     @property
-    def finest(self) -> int:
-        """The last block that runs."""
-        return self.blocks - 1 - math.floor(self.lod)
-
-    @property
-    def fade(self) -> float:
-        """Share of the image that comes from the block before the finest, 0 <= fade < 1."""
-        return self.lod - math.floor(self.lod)
-
-    @property
-    def drawing(self) -> tuple[int, ...]:
-        """Blocks whose heads draw, in order."""
-        return (self.finest - 1, self.finest) if self.fade else (self.finest,)
+    def shown(self) -> int:
+        """The block of whose size images are: the last one."""
+        return self.blocks - 1
 
 
 def head_name(block: int, blocks: int) -> str:

@@ -9,7 +9,7 @@ from pathlib import Path
 
 import numpy as np
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 from torch.nn import functional as F
 
 from segmodels import GanatomyError
@@ -20,6 +20,20 @@ from .codes import NO_NOISE, Codes
 
 ESTIMATE = 4096  # random z whose mean w stands in for a mean that the file does not hold
 ESTIMATE_SEED = 0
+
+
+class ScaledLinear(nn.Module):
+    """A matrix and a bias, each times a gain at run time (Karras et al., ICLR 2018, section 4.1)."""
+
+    def __init__(self, inputs: int, outputs: int, weight_gain: float, bias_gain: float = 1.0) -> None:
+        super().__init__()
+        self.weight = nn.Parameter(torch.empty(outputs, inputs))
+        self.bias = nn.Parameter(torch.empty(outputs))
+        self.weight_gain, self.bias_gain = weight_gain, bias_gain
+
+    def forward(self, x: Tensor) -> Tensor:
+        """Return [N, outputs]."""
+        return F.linear(x, self.weight * self.weight_gain, self.bias * self.bias_gain)
 
 
 def pixel_norm(x: Tensor) -> Tensor:

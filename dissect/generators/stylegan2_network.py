@@ -13,7 +13,7 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from .convolutions import Reading
-from .stylebased import pixel_norm
+from .stylebased import ScaledLinear, pixel_norm
 
 GAIN = math.sqrt(2)
 FILTER = (1.0, 3.0, 3.0, 1.0)
@@ -80,19 +80,11 @@ def upsampled(image: Tensor) -> Tensor:
     return filtered(wide, 4.0)
 
 
-class FullyConnected(nn.Module):
+class FullyConnected(ScaledLinear):
     """A linear layer with runtime gains on weight and bias."""
 
     def __init__(self, inputs: int, outputs: int, multiplier: float = 1.0) -> None:
-        super().__init__()
-        self.weight = nn.Parameter(torch.empty(outputs, inputs))
-        self.bias = nn.Parameter(torch.empty(outputs))
-        self.weight_gain = multiplier / math.sqrt(inputs)
-        self.bias_gain = multiplier
-
-    def forward(self, x: Tensor) -> Tensor:
-        """Return [N, outputs]."""
-        return F.linear(x, self.weight * self.weight_gain, self.bias * self.bias_gain)
+        super().__init__(inputs, outputs, multiplier / math.sqrt(inputs), multiplier)
 
 
 class Style(FullyConnected):

@@ -19,15 +19,15 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from .convolutions import Reading
-from .pggan_network import SLOPE, doubled
-from .stylebased import pixel_norm
+from .pggan_network import SLOPE, Blended, doubled
+from .stylebased import ScaledLinear, pixel_norm
 
 BLUR = (1.0, 2.0, 1.0)
 EPSILON, PORT_EPSILON = 1e-8, 1e-5  # of the instance norm
 
 
 @dataclass(frozen=True)
-class Config:
+class Config(Blended):
     """What determines a network.
 
     Attributes:
@@ -73,21 +73,6 @@ class Config:
         """Number of w inputs: one for each layer."""
         return len(self.channels)
 
-    @property
-    def finest(self) -> int:
-        """The last block that runs."""
-        return self.shown - math.floor(self.lod)
-
-    @property
-    def fade(self) -> float:
-        """Share of the image that comes from the block before the finest, 0 <= fade < 1."""
-        return self.lod - math.floor(self.lod)
-
-    @property
-    def drawing(self) -> tuple[int, ...]:
-        """Blocks whose heads draw, in order."""
-        return (self.finest - 1, self.finest) if self.fade else (self.finest,)
-
 
 def blur_kernel(channels: int) -> Tensor:
     """Return the filter [1, 2, 1] along rows and columns, of sum 1, for each channel: [channels, 1, 3, 3]."""
@@ -95,21 +80,7 @@ def blur_kernel(channels: int) -> Tensor:
     return torch.outer(row, row).expand(channels, 1, 3, 3)
 
 
-class Linear(nn.Module):
-    """A linear layer with runtime gains on weight and bias."""
-
-    def __init__(self, inputs: int, outputs: int, weight_gain: float, bias_gain: float = 1.0) -> None:
-        super().__init__()
-        self.weight = nn.Parameter(torch.empty(outputs, inputs))
-        self.bias = nn.Parameter(torch.empty(outputs))
-        self.weight_gain, self.bias_gain = weight_gain, bias_gain
-
-    def forward(self, x: Tensor) -> Tensor:
-        """Return [N, outputs]."""
-        return F.linear(x, self.weight * self.weight_gain, self.bias * self.bias_gain)
-
-
-class Style(Linear):
+class Style(ScaledLinear):
     """The learned affine map from w to a factor and an offset per channel: a layer of kind ``style``."""
 
     def forward(self, x: Tensor) -> Tensor:
@@ -128,7 +99,7 @@ class Mapping(nn.Module):
         inputs, factor = config.z_dim + config.embedding, 1.0 if config.port else config.lr_multiplier
         for index in range(self.layers):
             outputs = config.w_dim if index == self.layers - 1 else config.hidden
-            self.add_module(f"dense{index}", Linear(inputs, outputs, factor * math.sqrt(2 / inputs), factor))
+            self.add_module(f"dense{index}", ScaledLinear(inputs, outputs, factor * math.sqrt(2 / inputs), factor))
             inputs = outputs
         if config.num_classes:
             self.label_weight = nn.Parameter(torch.empty(config.num_classes, config.embedding))
