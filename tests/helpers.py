@@ -1,5 +1,6 @@
 """What several tests need."""
 
+import os
 import time
 
 import h5py
@@ -9,6 +10,8 @@ import torch
 from dissect import forward
 from segmodels import Concept, Segmenter
 from segmodels.base import UNLABELLED
+
+LONG = os.environ.get("GANATOMY_LONG") == "1"  # whether long checks run at their full length: `make test-long`
 
 
 def datasets(path):

@@ -12,13 +12,13 @@ import numpy as np
 import pytest
 import torch
 from formats_files import ir_pair, keras_file, small_state, tf_pickle, training
+from helpers import LONG
 
 from dissect import GanatomyError
 from dissect.generators import checkpoint
 
 DATA = Path(__file__).parent / "data"
-# Seconds for each kind; more with GANATOMY_FUZZ_SECONDS=100 (and another GANATOMY_FUZZ_SEED).
-SECONDS = float(os.environ.get("GANATOMY_FUZZ_SECONDS", "1"))
+SECONDS = 100.0 if LONG else 1.0  # for each kind; other files with another GANATOMY_FUZZ_SEED
 SEED = int(os.environ.get("GANATOMY_FUZZ_SEED", "0"))
 OPCODES = [getattr(pickle, name) for name in dir(pickle) if name.isupper() and isinstance(getattr(pickle, name), bytes)]
 
