@@ -6,9 +6,10 @@ STAMP  := $(VENV)/.installed
 DEV    := $(VENV)/.installed-dev
 ARGS   ?=
 # The tests of a file stay together, since they share what is slow to make; a thread each, or processes would wait for each other.
-JOBS   ?= -n auto --dist loadfile --no-loadscope-reorder
+# One process more than there are processors: those that drive a browser mostly wait for it.
+JOBS   ?= -n $(shell $(PYTHON) -c "import os; print(1 + os.cpu_count())") --dist loadfile --no-loadscope-reorder
 
-.PHONY: demo test test-latest lint format docs bench clean
+.PHONY: demo test test-long test-latest lint format docs bench clean
 
 demo: $(STAMP)
 	$(BIN)/ganatomy demo $(ARGS)
@@ -18,6 +19,11 @@ test: $(DEV)
 	$(BIN)/ruff format --check .
 	$(BIN)/mypy
 	OMP_NUM_THREADS=1 $(BIN)/python -m pytest $(JOBS) $(ARGS)
+
+# What `make test` shortens, in full: an hour.
+test-long: $(DEV)
+	GANATOMY_LONG=1 OMP_NUM_THREADS=1 $(BIN)/python -m pytest $(JOBS) $(LONG)
+LONG := tests/test_acceptance.py tests/test_durable.py tests/test_families_damage.py tests/test_formats_fuzz.py
 
 # The same tests against whatever is newest today, without the dated constraints.
 test-latest:

@@ -86,6 +86,7 @@ class Visitor:
     page: object
     address: str
     troubles: list = field(default_factory=list)
+    asked: set = field(default_factory=set)  # requests that have no answer yet
 
     def visit(self, path, wait="main"):
         self.page.goto(self.address + path)
@@ -95,7 +96,10 @@ class Visitor:
     def settle(self, wait="main"):
         self.page.wait_for_selector(wait)
         self.until("() => !document.querySelector('[data-dash-is-loading]')")
-        self.page.wait_for_load_state("networkidle")
+        quiet = 0
+        while quiet < 3:  # looks in a row, 50 ms each: what an answer leads to may ask again
+            self.page.wait_for_timeout(50)
+            quiet = 0 if self.asked else quiet + 1
 
     def path(self):
         return self.page.evaluate("location.pathname + location.search")
@@ -144,6 +148,9 @@ def visitors(chromium):
         page.on("console", lambda m: trouble(f"{m.type}: {m.text}") if m.type in ("error", "warning") else None)
         page.on("pageerror", lambda e: trouble(f"error: {e}"))
         page.on("request", asked)
+        page.on("request", lambda request: visitor.asked.add(request))
+        for end in ("requestfinished", "requestfailed"):
+            page.on(end, lambda request: visitor.asked.discard(request))
         page.on("response", lambda r: trouble(f"{r.status}: {r.url}") if r.status >= 400 else None)
         opened.append((context, visitor))
         return visitor

@@ -10,8 +10,8 @@ from workload import LAYERS, RuleSegmenter, make_generator, make_z
 import dissect
 import segmodels
 
-SEEDS = range(10 if LONG else 2)  # 20 s each
-IMAGES = 400 if LONG else 100  # of the workload: 0.3 s each
+SEEDS = range(10 if LONG else 1)  # 20 s each
+IMAGES, FACES = (400, 1000) if LONG else (80, 400)  # of the workload, 0.3 s each, and of the faces
 PARITY = Path(__file__).parent / "data" / "parity"
 ALLOWED = {  # kind -> (may be its own concept, may be none)
     "painting": (True, False), "rare": (True, False), "shifted": (True, True), "correlated": (True, True),
@@ -77,7 +77,7 @@ def test_noise_is_not_named_on_the_workload(workload, tmp_path):
 
 def test_noise_is_not_named_on_faces(digiface, tmp_path):
     """Aligned data, where raw IoU is mostly alignment."""
-    codes = digiface.sample(range(1000))
+    codes = digiface.sample(range(FACES))
     null = OtherLabels(segmodels.load("colors"), digiface, codes, 111)
     run = dissect.run(digiface, null, out=tmp_path / "run.h5", codes=codes)
     labelled = np.concatenate([run.layer(name).labels_at(floor=0) > 0 for name in run.layers])

@@ -218,7 +218,7 @@ def close(a, b):
     return far
 
 
-@settings(max_examples=8, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@settings(max_examples=20 if LONG else 4, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
 @given(data=st.data())
 def test_any_partition_of_the_atoms(finished, generator, segmenter, plan, tmp_path_factory, data):
     """Runs of atoms of any length, as shards of different counts would be, merged in any order."""
