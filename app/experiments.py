@@ -21,6 +21,7 @@ from segmodels.masks import MASKS_PREFIX
 
 from .commands.options import ask_licence, parse_options, parse_seeds
 from .console import remark
+from .redrawn import drawn_in_words, how_drawn
 from .weights import Weights
 
 TOP = 20  # units of a concept
@@ -92,7 +93,10 @@ def prepare(
     run.effects  # noqa: B018 (a damaged file is told before an hour's work, not after it)
     chosen, fresh = _seeds(run, samples, seeds)
     generator = _generator(run, model, device, options, accept)
-    return Setting(run, generator, _segmenter(run, segmenter, device), chosen, how_drawn(run), fresh)
+    found, how = _segmenter(run, segmenter, device), how_drawn(run)
+    if told := drawn_in_words(how, generator.num_classes):
+        remark(f"images are drawn as the run's samples were: {told}")
+    return Setting(run, generator, found, chosen, how, fresh)
 
 
 def _generator(run: Run, model: str | None, device: str, options: list[str] | None, accept: bool) -> Generator:
@@ -182,18 +186,6 @@ def remark_used(run: Run, seeds: Sequence[int]) -> None:
 def fresh_seeds(run: Run, samples: int) -> Sequence[int]:
     """Return the seeds after a run's, none of which is a sample of it; GanatomyError if it has none, or too few."""
     return _seeds(run, samples, None)[0]
-
-
-def how_drawn(run: Run) -> dict[str, Any]:
-    """Return how the run's samples were drawn; classes given one by one are of its own samples alone."""
-    described = run.manifest["samples"]
-    classes = described.get("classes")
-    return {
-        "classes": None if isinstance(classes, list) else classes,
-        "truncation": float(described.get("truncation", 1.0)),
-        "cutoff": described.get("cutoff"),
-        "noise": described.get("noise", "const"),
-    }
 
 
 def parse_units(text: str, option: str = "--units") -> list[int]:

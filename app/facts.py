@@ -10,6 +10,7 @@ from typing import Any
 from dissect import Run
 
 from .console import human_seconds
+from .redrawn import classes_in_words, in_turn
 
 NO_VALUE = "–"
 
@@ -44,6 +45,10 @@ def samples_in_words(samples: dict[str, Any]) -> str:
         what = f"{count}, seeds {samples['seeds'][0]} to {samples['seeds'][1] - 1}"
     else:
         what = f"{count}, chosen seeds"
+    given = samples.get("classes")
+    if given is not None:
+        told = classes_in_words(in_turn(given, range(len(given))) if isinstance(given, list) else given)
+        what = f"{what}, {told.removesuffix(', as often as in the run')}"
     return what if samples["truncation"] == 1.0 else f"{what}, truncation {samples['truncation']:g}"
 
 

@@ -10,7 +10,8 @@ from __future__ import annotations
 from collections import OrderedDict
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from typing import Generic, TypeVar
+from functools import cached_property
+from typing import Any, Generic, TypeVar
 
 import numpy as np
 import torch
@@ -23,6 +24,7 @@ from dissect.pictures import to_bytes
 from segmodels import GanatomyError
 
 from .masks import above
+from .redrawn import how_drawn
 from .weights import Weights
 from .worker import Worker
 
@@ -126,17 +128,11 @@ class Studio:
         samples = self.run.manifest["samples"]
         if "codes_sha256" in samples:
             return self._stored(seed)
-        classes = samples.get("classes")
-        if isinstance(classes, list):  # one for each of the run's samples
-            classes = classes[self._index(seed)]
-        how = (samples["truncation"], samples["cutoff"], samples.get("noise", "const"))
-        return self.generator.sample([seed], classes, *how)
+        return self.generator.sample([seed], **self._how)
 
-    def _index(self, seed: int) -> int:
-        found = np.flatnonzero(self.run.seeds == seed)
-        if not len(found):
-            raise GanatomyError(f"seed {seed} is not in this run, whose classes were given sample by sample")
-        return int(found[0])
+    @cached_property
+    def _how(self) -> dict[str, Any]:
+        return how_drawn(self.run)
 
     def _stored(self, index: int) -> Codes:
         if not 0 <= index < self.run.samples:

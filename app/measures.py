@@ -13,10 +13,11 @@ from dissect import Dose, Effect
 from dissect.effects import add
 from segmodels import GanatomyError
 
-from .experiments import fresh_seeds, how_drawn, units_of
+from .experiments import fresh_seeds, units_of
 from .library import Library, OpenRun
 from .live import Live
 from .orders import Orders
+from .redrawn import how_drawn
 from .reports import Report
 from .worker import Desk, Worker
 

@@ -20,10 +20,10 @@ from segmodels import GanatomyError
 from segmodels.base import UNLABELLED
 from segmodels.masks import CONCEPTS_FILE
 
-from .experiments import LARGEST_SEED, how_drawn
+from .experiments import LARGEST_SEED
 from .library import UNFIT, OpenRun
 from .live import Live
-from .rewriting import sampling_of
+from .redrawn import drawn_anew, how_drawn
 from .tagging import mask_of, png_of
 from .worker import Worker
 
@@ -94,7 +94,7 @@ class Sketches:
     def reason(self, opened: OpenRun) -> str:
         """Say in a line why nothing can be compared, "" if it may be."""
         try:
-            sampling_of(opened.run)
+            drawn_anew(opened.run)
         except GanatomyError as error:
             return str(error)
         return self.live.reason(opened.run)

@@ -28,14 +28,14 @@ from segmodels import GanatomyError
 
 from .cleaned import Cleaning
 from .cleaned_folder import write_folder
-from .experiments import Setting, how_drawn
+from .experiments import Setting
 from .exports import Exports
 from .library import UNFIT, Library, OpenRun
 from .live import Live
 from .orders import Orders
 from .proof import Seeds, chosen_on, proved, units_of, unseen
+from .redrawn import drawn_anew, how_drawn
 from .reports import Report
-from .rewriting import sampling_of
 from .tagging import FEWEST_TAGS, Tagged
 from .weights import inside_of
 from .worker import Desk, Worker
@@ -89,7 +89,7 @@ class Suspects:
     def reason(self, run: Run) -> str:
         """Say in a line why nothing of a run can be cleaned here, "" if it may be."""
         try:
-            sampling_of(run)
+            drawn_anew(run)
         except GanatomyError as error:
             return str(error)
         return self.live.reason(run)
@@ -205,7 +205,7 @@ class Suspects:
         steps = [step for step in artifacts.cleaning.STEPS if step <= most]
         made = artifacts.curve(
             generator, ranking, unseen(opened.run, ranking, asked.images), reference, extractor, steps=steps,
-            named=named, sampling=sampling_of(opened.run), progress=desk.progress,
+            named=named, sampling=drawn_anew(opened.run), progress=desk.progress,
         )  # fmt: skip
         return add(opened.run, made)
 
@@ -262,7 +262,7 @@ class Suspects:
 
     def _own(self, opened: OpenRun, generator: Generator, extractor: Extractor, desk: Desk) -> Float64:
         desk.say("looking at the run's samples")
-        drawn = Drawn(generator, opened.run.seeds.tolist(), sampling=sampling_of(opened.run))
+        drawn = Drawn(generator, opened.run.seeds.tolist(), sampling=drawn_anew(opened.run))
         with torch.no_grad():
             return features_of(drawn, extractor, progress=desk.progress)
 

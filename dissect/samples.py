@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import hashlib
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import cached_property
 from pathlib import Path
 from typing import Any
@@ -16,7 +16,7 @@ from torch import Tensor
 from segmodels import GanatomyError
 
 from .generators import Codes, Generator, PictureModel
-from .generators.codes import NO_NOISE, as_classes, check_seeds, draw
+from .generators.codes import NO_NOISE, InTurn, as_classes, check_seeds, draw
 from .pictures import list_pictures, load_picture
 
 DRAWN_AT_ONCE = 1024  # seeds whose classes and noise are drawn together: z comes with them, and need not all be kept
@@ -26,7 +26,7 @@ DRAWN_AT_ONCE = 1024  # seeds whose classes and noise are drawn together: z come
 class Sampling:
     """How codes are drawn from seeds: the arguments of ``Generator.sample`` beside the seeds."""
 
-    classes: int | tuple[int, ...] | None = None
+    classes: int | tuple[int, ...] | InTurn | None = None
     truncation: float = 1.0
     cutoff: int | None = None
     noise: str = "const"
@@ -72,10 +72,12 @@ class Samples:
             self.seeds = np.array(check_seeds(seeds if seeds is not None else ()), np.int64)
             if len(np.unique(self.seeds)) != len(self.seeds):
                 raise GanatomyError("seeds repeat; a dissection counts every sample once")
-            if self._sampling.classes is not None and generator.num_classes:
-                self._classes = as_classes(
-                    self._sampling.classes, len(self.seeds), generator.num_classes, generator.name
-                )
+            given = self._sampling.classes
+            if isinstance(given, InTurn):
+                given = given.of(self.seeds.tolist())
+                self._sampling = replace(self._sampling, classes=given)
+            if given is not None and generator.num_classes:
+                self._classes = as_classes(given, len(self.seeds), generator.num_classes, generator.name)
         self.keys: list[int] | list[str] = [p.name for p in self._files] or [int(s) for s in self.seeds]
 
     def __len__(self) -> int:

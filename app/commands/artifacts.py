@@ -196,10 +196,8 @@ def _unlike(
 
 def check_drawn(run: Run) -> None:
     """Raise GanatomyError if a run's samples do not follow from its seeds: others would be drawn in their place."""
-    samples = run.manifest["samples"]
-    if "codes_sha256" in samples or isinstance(samples.get("classes"), list):
-        given = "latents" if "codes_sha256" in samples else "classes"
-        raise GanatomyError(f"{run.path} is of {given} given sample by sample, which cannot be drawn anew from seeds")
+    if "codes_sha256" in run.manifest["samples"]:
+        raise GanatomyError(f"{run.path} is of latents given sample by sample, which cannot be drawn anew from seeds")
 
 
 def _flaws(

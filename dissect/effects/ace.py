@@ -17,6 +17,7 @@ from segmodels import GanatomyError, Segmenter
 
 from ..edits import FeatureEdit, ablate
 from ..generators import Generator
+from ..generators.codes import InTurn
 from ..samples import Sampling
 from ..tables import Tabled
 from .heldout import HeldOut, check_shown, gains, interval, measure, shares
@@ -147,7 +148,7 @@ def ace(
     constants: ArrayLike | None = None,
     top: int = 20,
     settings: Settings | None = None,
-    classes: int | None = None,
+    classes: int | InTurn | None = None,
     truncation: float = 1.0,
     cutoff: int | None = None,
     noise: str = "const",
@@ -166,7 +167,8 @@ def ace(
         constants: [U], what is put in, from ``dissect.constants``; None: the mean where the concept is, in the images
             of ``seeds``.
         top: how many units are judged, and taken from each ranking.
-        classes, truncation, cutoff, noise: as for ``generator.sample``; one class for all images, or each seed's own.
+        classes, truncation, cutoff, noise: as for ``generator.sample``; one class for all images, classes that
+            seeds take in turn, or each seed's own.
         tile: side of a place in cells of the layer; by default 1 up to maps of 31 cells a side, more in larger ones.
         progress: called with (passes done, passes in all).
 

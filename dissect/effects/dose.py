@@ -15,6 +15,7 @@ from segmodels import GanatomyError, Segmenter
 
 from ..edits import indices
 from ..generators import Codes, Generator
+from ..generators.codes import InTurn
 from ..samples import Sampling
 from . import intervals
 from .areas import Bench, Int64, Progress, Put, digest, plain
@@ -109,7 +110,7 @@ def dose(
     steps: Sequence[int] | None = None,
     random: int = RANDOM,
     to: ArrayLike | str = "zero",
-    classes: int | Sequence[int] | None = None,
+    classes: int | Sequence[int] | InTurn | None = None,
     truncation: float = 1.0,
     cutoff: int | None = None,
     noise: str = "const",

@@ -16,6 +16,7 @@ from segmodels import Concept, GanatomyError, Segmenter
 
 from ..edits import Edit, FeatureEdit
 from ..generators import Codes, Generator
+from ..generators.codes import InTurn
 from ..recipes import Recipe
 from ..samples import Sampling
 from . import intervals
@@ -207,7 +208,7 @@ def effect(
     concept: str | int | None = None,
     controls: int = CONTROLS,
     constants: Constants | None = None,
-    classes: int | Sequence[int] | None = None,
+    classes: int | Sequence[int] | InTurn | None = None,
     truncation: float = 1.0,
     cutoff: int | None = None,
     noise: str = "const",

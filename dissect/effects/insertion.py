@@ -17,6 +17,7 @@ from segmodels import GanatomyError, Segmenter
 
 from ..edits import FeatureEdit, insert
 from ..generators import Generator
+from ..generators.codes import InTurn
 from ..samples import Sampling
 from ..tables import Tabled
 from .heldout import with_units
@@ -125,7 +126,7 @@ def insertion_map(
     stride: int = 1,
     *,
     reach: int = REACH,
-    classes: int | None = None,
+    classes: int | InTurn | None = None,
     truncation: float = 1.0,
     cutoff: int | None = None,
     noise: str = "const",
@@ -141,7 +142,8 @@ def insertion_map(
         seeds: of the images.
         stride: side of a place in cells of the layer: places are next to one another and cover the map.
         reach: how many tiles on each side of a place are near to it.
-        classes, truncation, cutoff, noise: as for ``generator.sample``; one class for all images, or each seed's own.
+        classes, truncation, cutoff, noise: as for ``generator.sample``; one class for all images, classes that
+            seeds take in turn, or each seed's own.
         batch: places in one pass; the result does not depend on it but for the generator's rounding.
         progress: called with (places done, places in all).
 

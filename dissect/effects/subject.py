@@ -16,7 +16,7 @@ from segmodels import GanatomyError, Segmenter
 from segmodels.errors import unknown_name
 
 from ..generators import Capture, Codes, Generator, Layer
-from ..generators.codes import check_seeds
+from ..generators.codes import InTurn, check_seeds
 from ..manifest import versions
 from ..samples import Sampling
 from .tiles import Tiles
@@ -31,7 +31,7 @@ class Subject:
     """A layer whose units are changed at places, and the segmenter that says what became of the images.
 
     Attributes:
-        sampling: how codes are drawn from seeds; with one class for all, or each seed's own.
+        sampling: how codes are drawn from seeds; with one class for all, some in turn, or each seed's own.
         tiles: the places.
     """
 
@@ -47,8 +47,8 @@ class Subject:
     ) -> Subject:
         """Return the subject of a layer's name; GanatomyError if there is no such layer, or it has no map."""
         place = generator.layer(layer)
-        if not isinstance(sampling.classes, (int, np.integer, type(None))):
-            raise GanatomyError("expected one class for all images, or none for each seed's own")
+        if not isinstance(sampling.classes, (int, np.integer, InTurn, type(None))):
+            raise GanatomyError("expected one class for all images, InTurn, or none for each seed's own")
         return cls(generator, segmenter, place, sampling, Tiles.of(*place.seen, side, place.margin))
 
     @property

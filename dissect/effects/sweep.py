@@ -20,6 +20,7 @@ from segmodels import Concept, GanatomyError, Segmenter
 
 from ..edits import indices
 from ..generators import Capture, Codes, Generator
+from ..generators.codes import InTurn
 from ..samples import Sampling
 from .areas import Bench, Int64, Progress, Put, Side, concept_index, concepts_of, digest, plain, rows_of
 from .result import Measured
@@ -161,7 +162,7 @@ def sweep(
     to: ArrayLike | str = "zero",
     *,
     strength: float = 1.0,
-    classes: int | Sequence[int] | None = None,
+    classes: int | Sequence[int] | InTurn | None = None,
     truncation: float = 1.0,
     cutoff: int | None = None,
     noise: str = "const",

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, replace
+from functools import cached_property
 
 import numpy as np
 import torch
@@ -58,6 +59,29 @@ class Codes:
         return replace(
             self, z=pick(self.z), w=pick(self.w), classes=pick(self.classes), noise=pick(self.noise), seeds=seeds
         )
+
+
+@dataclass(frozen=True)
+class InTurn:
+    """Classes that seeds take in turn: which one a seed has depends on the seed alone, whatever is drawn beside it.
+
+    Attributes:
+        classes: [K], in their order. first: a seed that has the first of them; the next has the next.
+        known: (seed, class) of seeds that have another class than their turn's.
+    """
+
+    classes: tuple[int, ...]
+    first: int = 0
+    known: tuple[tuple[int, int], ...] = ()
+
+    def of(self, seeds: Iterable[int]) -> tuple[int, ...]:
+        """Return the class of each of some seeds."""
+        turn, known = self.classes, self._known
+        return tuple(known.get(int(s), turn[(int(s) - self.first) % len(turn)]) for s in seeds)
+
+    @cached_property
+    def _known(self) -> dict[int, int]:
+        return dict(self.known)
 
 
 def check_seeds(seeds: Sequence[int] | int) -> tuple[int, ...]:

@@ -14,7 +14,7 @@ from torch import Tensor
 from segmodels import GanatomyError
 from segmodels.errors import unknown_name
 
-from .codes import NO_NOISE, NOISE_MODES, Codes, as_classes, as_latents, check_seeds, draw
+from .codes import NO_NOISE, NOISE_MODES, Codes, InTurn, as_classes, as_latents, check_seeds, draw
 
 
 class Sampler(ABC):
@@ -31,7 +31,7 @@ class Sampler(ABC):
     def sample(
         self,
         seeds: Sequence[int] | int,
-        classes: Sequence[int] | int | None = None,
+        classes: Sequence[int] | int | InTurn | None = None,
         truncation: float = 1.0,
         cutoff: int | None = None,
         noise: str = "const",
@@ -40,13 +40,14 @@ class Sampler(ABC):
 
         Args:
             seeds: integers in 0..2^32 - 1.
-            classes: one class or one per seed; drawn from the seed's state when the model has classes and
-                none are given.
+            classes: one class, one per seed, or classes that seeds take in turn; drawn from the seed's state when the
+                model has classes and none are given.
             truncation, cutoff: refused (other than 1.0 and None) by families without truncation.
             noise: ``"const"`` uses the stored noise, ``"random"`` a noise seed drawn from the seed's state,
                 ``"none"`` no noise.
         """
         chosen = check_seeds(seeds)
+        classes = classes.of(chosen) if isinstance(classes, InTurn) else classes
         self._check_noise(noise)
         bound = self.redrawn_above if truncation != 1.0 else None
         z, drawn, noise_seeds = draw(chosen, self.z_dim, self.num_classes, classes is None, noise == "random", bound)
