@@ -8,6 +8,7 @@ from pathlib import Path
 import h5py
 import numpy as np
 import pytest
+from helpers import Stop, differing
 from typer.testing import CliRunner
 
 import dissect
@@ -15,8 +16,9 @@ import segmodels
 from app.cli import app
 from app.cli import run as ganatomy
 from app.seeds import parse_classes
-from dissect import GanatomyError
+from dissect import GanatomyError, passing
 from dissect.by_class import by_class
+from dissect.manifest import differences
 
 pytestmark = pytest.mark.usefixtures("one_thread")
 
@@ -179,6 +181,53 @@ def test_shards_of_a_list_of_classes_are_the_whole(tmp_path):
     with h5py.File(tmp_path / "run.h5") as merged, h5py.File(tmp_path / "whole.h5") as whole:
         for name in ("samples/class", "layers/blocks.1.0/counts", "layers/blocks.1.0/maxima"):
             assert np.array_equal(merged[name][:], whole[name][:]), name
+
+
+def test_what_was_interrupted_goes_on_with_its_list_of_classes(tmp_path, monkeypatch, capsys):
+    monkeypatch.setattr(passing, "CHECKPOINT_SECONDS", 0.0)  # after every atom
+    assert dissected(tmp_path / "whole.h5", "--class", "4,1,5") == 0
+    generator, out, drawn = dissect.load(DATA / "sagan.safetensors"), tmp_path / "run.h5", []
+    capture = type(generator).capture
+
+    def recording(self, codes, *arguments):
+        drawn.extend(codes.seeds)
+        return capture(self, codes, *arguments)
+
+    def begin(classes, progress=None):
+        dissect.run(
+            generator, segmodels.load("colors"), ["blocks.1.0"], samples=12, out=out, maxima=True, batch=2,
+            classes=classes, progress=progress,
+        )  # fmt: skip
+
+    for after in (5, 9):
+        with pytest.raises(KeyboardInterrupt):
+            begin([4, 1, 5] * 4, Stop(after))
+        kept = {path: path.read_bytes() for path in sorted((tmp_path / "run.h5.partial").iterdir())}
+        assert kept
+    for others in ("4,1,2", "uniform", "4"):
+        assert dissected(out, "--class", others) == 2
+        said = " ".join(capsys.readouterr().err.split())
+        assert "was begun with another manifest (samples.classes: [4, 1, 5, 4," in said
+    assert {path: path.read_bytes() for path in kept} == kept, "what was refused touched nothing"
+    monkeypatch.setattr(type(generator), "capture", recording)
+    assert dissected(out, "--class", "4,1,5") == 0
+    assert drawn
+    assert min(drawn) > 2, "what was counted is not drawn again"
+    assert differing(out, tmp_path / "whole.h5") == []
+    assert not (tmp_path / "run.h5.partial").exists()
+
+
+@pytest.mark.parametrize(
+    ("theirs", "ours", "said"),
+    [
+        ([4, 1, 5], (4, 1, 2), "classes: [4, 1, 5] there, [4, 1, 2] here"),
+        ([4, 1] * 30, [4, 1] * 29 + [4, 2], "classes: [1] from entry 59 on there, [2] from entry 59 on here"),
+        ([4, 1] * 30, [4, 1] * 31, "classes: [] from entry 60 on there, [4, 1] from entry 60 on here"),
+        ([4, 1] * 30, None, "classes: [4, 1, 4, 1, 4, 1, 4, 1, 4, 1, 4, 1, … there, null here"),
+    ],
+)
+def test_lists_that_begin_alike_are_told_apart(theirs, ours, said):
+    assert differences({"classes": ours}, {"classes": theirs}) == [said]
 
 
 @pytest.mark.parametrize(
