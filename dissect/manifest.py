@@ -50,12 +50,12 @@ def differences(ours: Manifest, theirs: Manifest, ignore: tuple[str, ...] = ()) 
     for key in sorted(a.keys() | b.keys(), key=lambda name: (name.split(".")[0] in FOLLOWS, name)):
         if key.split(".")[0] in ignore or a.get(key) == b.get(key):
             continue
-        theirs, ours_ = _short(b.get(key)), _short(a.get(key))
-        if theirs == ours_:  # two long lists that begin alike
+        there, here = _short(b.get(key)), _short(a.get(key))
+        if there == here:  # two long lists that begin alike
             pairs = enumerate(zip(b[key], a[key], strict=False))
             first = next((i for i, (x, y) in pairs if x != y), min(len(a[key]), len(b[key])))
-            theirs, ours_ = (f"{_short(values[first:])} from entry {first} on" for values in (b[key], a[key]))
-        lines.append(f"{key}: {theirs} there, {ours_} here")
+            there, here = (f"{_short(values[first:])} from entry {first} on" for values in (b[key], a[key]))
+        lines.append(f"{key}: {there} there, {here} here")
     return lines
 
 

@@ -48,6 +48,35 @@ def test_show_says_what_is_known_and_what_is_guessed(capsys):
     assert shown["fingerprint"] in out  # the same weights as the pickle's
 
 
+def test_show_says_which_discriminator_can_be_opened(capsys, tmp_path):
+    tensors = load_file(DATA / "sg2_rosinality.safetensors")
+    torch.save({"g_ema": tensors, "d": {"weight": torch.ones(2)}}, tmp_path / "odd.pt")
+    opened = {
+        "opens": True, "where": "D", "family": "stylegan2", "flavour": "nvlabs", "resolution": 16, "num_classes": 5,
+    }  # fmt: skip
+    cases = {
+        PICKLE: (opened, "opens the one in the file (D): stylegan2, nvlabs, 16 px, 5 classes"),
+        tmp_path / "odd.pt": ({"opens": False}, "cannot open the one in the file: odd.pt: no discriminator that"),
+        DATA / "sg2_rosinality.safetensors": (None, "no discriminator in the file"),
+        "planted:1": (None, "no discriminator in the file"),
+    }
+    for file, (expected, words) in cases.items():
+        found = json.loads(call(capsys, "generators", "show", file, "--json")[1])["discriminator"]
+        if expected is None:
+            assert found is None
+        else:
+            assert {name: found[name] for name in expected} == expected
+        assert words in " ".join(call(capsys, "generators", "show", file)[1].split()), file
+    found = json.loads(call(capsys, "generators", "show", PICKLE, "--json")[1])["discriminator"]
+    assert found["parameters"] == dissect.load_discriminator(PICKLE).parameters
+
+
+def test_what_was_found_by_trying_is_called_so(capsys):
+    shown = json.loads(call(capsys, "generators", "show", DATA / "sg2_rosinality.safetensors", "--json")[1])
+    facts = {fact["name"]: fact["known_from"] for fact in shown["facts"]}
+    assert facts["mean_w"].startswith("found by trying")
+
+
 @pytest.mark.parametrize(
     ("arguments", "words"),
     [

@@ -71,7 +71,7 @@ def test_a_generator_is_what_its_file_says(name):
     assert one.fingerprint == two.fingerprint
     assert one.origin.path == DATA / name
     assert one.parameters > 10_000
-    assert {fact.source for fact in one.facts} <= {"tensors", "file", "option", "assumed"}
+    assert {fact.source for fact in one.facts} <= {"tensors", "file", "option", "tried", "assumed"}
     codes = one.sample([1, 2, 3], noise="random" if one.has_noise else "const")
     assert torch.equal(one(codes), two(codes))
     aliases = one._aliases

@@ -167,14 +167,14 @@ def test_what_does_not_work_says_what_to_do(make, options, words):
 
 def test_what_trying_has_shown_is_told():
     told = {
-        name: [fact.name for fact in dissect.load(network, z_dim=5).facts]
+        name: [(fact.name, fact.source) for fact in dissect.load(network, z_dim=5).facts]
         for name, network in {
             "plain": body(),
             "noise": Wrap(noisy),
             "batches": Wrap(lambda net, z: net(z) - net(z).mean(0, keepdim=True)),
         }.items()
     }
-    assert told == {"plain": [], "noise": ["noise"], "batches": ["batches"]}
+    assert told == {"plain": [], "noise": [("noise", "tried")], "batches": [("batches", "tried")]}
 
 
 def test_constant_noise_is_normal_or_uniform_and_the_same_for_every_sample():

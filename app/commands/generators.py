@@ -9,7 +9,7 @@ from typing import Annotated
 import typer
 
 import dissect
-from dissect import Generator
+from dissect import GanatomyError, Generator
 from dissect.generators import catalog
 from segmodels import fetch as fetching
 
@@ -73,17 +73,18 @@ def show_(
 ) -> None:
     """Show what a generator is, what is known and what is guessed about it, and its layers."""
     generator = open_model(model, device, z_dim, num_classes, input_size, option, accept_licence)
-    facts = described(generator)
+    facts, critic = described(generator), discriminator_of(generator)
     layers = [asdict(layer) for layer in generator.layers]
     known = [
         {"name": fact.name, "value": shown(fact.value), "known_from": HOW[fact.source]} for fact in generator.facts
     ]
     if as_json:
-        print_json(facts | {"facts": known, "layers": layers})
+        print_json(facts | {"discriminator": critic, "facts": known, "layers": layers})
         return
     for name, value in facts.items():
         text = f"{value:,}" if name == "parameters" else "–" if value is None else str(value)
-        out.print(f"{name.replace('_', ' '):<13}{text}", markup=False)
+        out.print(f"{name.replace('_', ' '):<14}{text}", markup=False)
+    out.print(f"{'discriminator':<14}{_critic(critic)}", markup=False)
     out.print()
     if known:
         print_table(known)
@@ -95,6 +96,7 @@ HOW = {
     "tensors": "the tensors",
     "file": "recorded in the file",
     "option": "given as an option",
+    "tried": "found by trying: measured when it was opened",
     "assumed": "assumed: no tensor says it (--option)",
 }
 
@@ -113,6 +115,34 @@ def described(generator: Generator) -> dict[str, object]:
     facts["file_sha256"] = generator.file_sha256
     facts["licence"] = catalog.licence_of(generator)
     return facts
+
+
+def discriminator_of(generator: Generator) -> dict[str, object] | None:
+    """Return what ``dissect.load_discriminator`` makes of a generator's file, None where there is none in it."""
+    if generator.origin is None:
+        return None
+    try:
+        found = dissect.load_discriminator(generator.origin.path)
+    except GanatomyError as error:
+        known = next((fact for fact in generator.facts if fact.name == "discriminator"), None)
+        return None if known is None else {"opens": False, "reason": str(error)}
+    return {
+        "opens": True, "where": found.where, "family": found.family, "flavour": found.flavour,
+        "resolution": found.resolution, "num_classes": found.num_classes, "parameters": found.parameters,
+    }  # fmt: skip
+
+
+def _critic(found: dict[str, object] | None) -> str:
+    if found is None:
+        return "no discriminator in the file"
+    if not found["opens"]:
+        return f"dissect.load_discriminator cannot open the one in the file: {found['reason']}"
+    classes = f", {found['num_classes']} classes" if found["num_classes"] else ""
+    where = f" ({found['where']})" if found["where"] else ""
+    return (
+        f"dissect.load_discriminator opens the one in the file{where}: {found['family']}, {found['flavour']}, "
+        f"{found['resolution']} px{classes}"
+    )
 
 
 @app.command()

@@ -42,7 +42,7 @@ class Option:
 
 @dataclass(frozen=True)
 class Fact:
-    """One thing known about a generator, and how: ``tensors``, ``file``, ``option`` or ``assumed``."""
+    """One thing known about a generator, and how: ``tensors``, ``file``, ``option``, ``tried`` or ``assumed``."""
 
     name: str
     value: object

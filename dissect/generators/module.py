@@ -252,9 +252,9 @@ def _observed(call: Caller) -> tuple[Fact, ...]:
     """Return what trying has shown and who looks at images should know."""
     facts = []
     if call.steady:
-        facts.append(Fact("noise", "drawn in its forward; held constant here, the same for every image", "assumed"))
+        facts.append(Fact("noise", "drawn in its forward; held constant here, the same for every image", "tried"))
     if call.mixing:
-        facts.append(Fact("batches", "an image depends on the other samples of its batch", "assumed"))
+        facts.append(Fact("batches", "an image depends on the other samples of its batch", "tried"))
     return tuple(facts)
 
 

@@ -200,7 +200,7 @@ def configure(opening: Opening) -> Config:
         arithmetic="rosinality's port" if port else "the paper's",
     )  # fmt: skip
     if "w_avg" not in opening.given:
-        known = ("stored", "tensors") if config.mean_w else ("estimated from z", "assumed")
+        known = ("stored", "tensors") if config.mean_w else ("estimated from z", "tried")
         opening.facts.append(Fact("mean_w", *known))
     config = replace(
         config,

@@ -189,7 +189,7 @@ def configure(opening: Opening) -> Config:
     )  # fmt: skip
     if "w_avg" not in opening.given:
         opening.facts.append(
-            Fact("mean_w", "stored", "tensors") if config.mean_w else Fact("mean_w", "estimated from z", "assumed")
+            Fact("mean_w", "stored", "tensors") if config.mean_w else Fact("mean_w", "estimated from z", "tried")
         )
     return replace(
         config,
