@@ -9,6 +9,7 @@ import warnings
 from collections.abc import Sequence
 from types import FrameType
 
+import torch
 import typer
 
 from dissect import GanatomyError
@@ -140,11 +141,19 @@ def _one_line(error: Exception) -> str | None:
         return " ".join(str(error).split())
     if isinstance(error, OSError) and error.errno in FULL:
         return f"the disk is full ({error.filename or 'a file could not be written'}); free some space"
+    if _lacks_memory(error):
+        return "too little memory for this: try a smaller --batch, or close what else takes it"
     if hasattr(error, "format_message"):  # the parser's own errors; typer brings its own copy of click, or uses it
         context = getattr(error, "ctx", None)
         usage = f" (see {context.command_path} --help)" if context is not None else ""
         return " ".join(str(error.format_message()).split()) + usage
     return None
+
+
+def _lacks_memory(error: Exception) -> bool:
+    """Whether an allocation failed, by NumPy or Python, by torch on a device, or by torch on the processor."""
+    ours = isinstance(error, (MemoryError, torch.OutOfMemoryError))
+    return ours or (isinstance(error, RuntimeError) and "DefaultCPUAllocator" in str(error))
 
 
 def main() -> None:

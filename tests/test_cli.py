@@ -11,6 +11,7 @@ import sys
 import time
 
 import pytest
+import torch
 from PIL import Image
 
 import dissect
@@ -169,6 +170,21 @@ def test_interrupted_command_says_how_to_go_on(tmp_path, number):
     assert "Traceback" not in err
     assert (tmp_path / "run.h5.partial").exists()
     assert not out.exists()
+
+
+@pytest.mark.parametrize(
+    "error",
+    [MemoryError(), torch.OutOfMemoryError("CUDA out of memory"), RuntimeError("[enforce] DefaultCPUAllocator: can't")],
+)
+def test_too_little_memory_is_one_line(capsys, tmp_path, monkeypatch, error):
+    def fail(*arguments, **named):
+        raise error
+
+    monkeypatch.setattr(dissect.Generator, "__call__", fail)
+    status, _, err = call(capsys, "generators", "preview", "planted:0", "--out", tmp_path / "x.png")
+    assert (status, err.count("\n")) == (2, 1)
+    assert "too little memory" in err
+    assert list(tmp_path.iterdir()) == []
 
 
 def test_demo_falls_back_to_planted(capsys, tmp_path, monkeypatch):
