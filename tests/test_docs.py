@@ -8,6 +8,10 @@ from pathlib import Path
 
 import pytest
 import yaml
+from safetensors import safe_open
+
+import dissect
+from dissect.generators import catalog
 
 ROOT = Path(__file__).parent.parent
 LINK = re.compile(r"\]\((?!https?:|#|mailto:)([^)#\s]+)")
@@ -104,3 +108,65 @@ def test_options_in_the_guides_are_options():
             if not re.search("torchrun|SBATCH|sbatch|nnodes|pip |max-restarts", line):
                 wrong += [f"{page.name}: {found}" for found in re.findall(option, line) if found not in known]
     assert wrong == []
+
+
+# -- docs/checkpoints.md: the table of families ------------------------------------------------------------------------
+
+FAMILY_OF = {  # as the page calls them -> as the code does
+    "StyleGAN2, -ADA": "stylegan2", "StyleGAN3-T, -R": "stylegan3", "PGGAN": "pggan", "StyleGAN": "stylegan",
+    "MobileStyleGAN": "mobilestylegan", "DCGAN": "dcgan", "BigGAN, SAGAN, SNGAN": "biggan",
+    "BigGAN-deep": "biggan-deep", "Keras chains": "keras",
+}  # fmt: skip
+FILE_OF = {  # a small file of a layout, as safetensors
+    ("stylegan2", "nvlabs"): "sg2ada_uncond", ("stylegan2", "rosinality"): "sg2_rosinality",
+    ("stylegan3", "nvlabs"): "sg3t", ("pggan", "gandissect"): "pggan_gandissect",
+    ("pggan", "genforce"): "pggan_genforce", ("pggan", "ganzoo"): "pggan_ganzoo",
+    ("mobilestylegan", "bes-dev"): "mobilestylegan_tiny", ("stylegan", "genforce"): "sg1_genforce",
+    ("stylegan", "interfacegan"): "sg1_interfacegan", ("stylegan", "rosinality"): "sg1_rosinality",
+    ("dcgan", "main"): "dcgan_main", ("dcgan", "fbhub"): "dcgan_fbhub", ("biggan", "ajbrock"): "biggan",
+    ("biggan-deep", "huggingface"): "biggan_deep_hf",
+}  # fmt: skip
+
+
+def families_told():
+    """The rows of the table as (family, layouts, cell of what they are recognised by, cell of options)."""
+    page = (ROOT / "docs/checkpoints.md").read_text(encoding="utf-8")
+    table = page.partition("| family | layout (`--layout`) |")[2].partition("\n\n")[0]
+    family = ""
+    for line in table.splitlines()[2:]:
+        cells = [cell.strip() for cell in line.strip("|").split("|")]
+        family = FAMILY_OF[cells[0]] if cells[0] else family
+        yield family, re.findall(r"`([^`]+)`", cells[1]), cells[2], cells[4]
+
+
+def test_the_page_of_checkpoints_has_every_layout_and_every_option_with_its_value():
+    layouts, options, wrong = {}, {}, []
+    for family, names, _, cell in families_told():
+        layouts.setdefault(family, set()).update(names)
+        options.setdefault(family, set()).update(re.findall(r"`(\w+)`", cell))
+        defaults = {option.name: option.default for option in catalog.family(family).options}
+        for name, told in re.findall(r"`(\w+)` \((-?[\d.e-]+)\)", cell):
+            if float(told) != defaults[name]:
+                wrong.append((family, name, told, defaults[name]))
+    assert wrong == []
+    for family in catalog.FAMILIES:
+        assert layouts[family.name] == {layout.name for layout in family.layouts}
+        lacking = {option.name for option in family.options} - options[family.name]
+        assert not lacking or family.name == "biggan", f"{family.name}: {lacking}"
+    assert set(layouts) == {family.name for family in catalog.FAMILIES}
+
+
+def test_what_layouts_are_recognised_by_is_in_their_files():
+    seen = 0
+    for family, names, cell, _ in families_told():
+        for layout in names[:1]:
+            if (family, layout) not in FILE_OF:
+                continue
+            with safe_open(ROOT / f"tests/data/{FILE_OF[family, layout]}.safetensors", "np") as file:
+                keys = {re.sub(r"\d+", "0", known) for known in file.keys()}  # noqa: SIM118 (it is no dict)
+            assert dissect.load(ROOT / f"tests/data/{FILE_OF[family, layout]}.safetensors").flavour in names
+            for key in re.findall(r"`([^`]+)`", cell):
+                seen += 1
+                plain = re.sub(r"\d+", "0", key)  # the page's sizes are a large network's
+                assert any(known == plain or known.endswith("." + plain) for known in keys), (layout, key)
+    assert seen >= 15
