@@ -10,6 +10,8 @@ from torch.nn import functional as F
 
 import dissect
 from dissect import GanatomyError
+from dissect.generators.checkpoint import StoredNetwork
+from dissect.generators.discriminators import opening
 from dissect.generators.discriminators.stylegan2 import build
 
 CLAMP = 0.4  # small, so that it clamps
@@ -173,6 +175,19 @@ def test_both_layouts_are_one_network(tmp_path):
     assert torch.equal(ours(images_of(5)), theirs(images_of(5)))
     assert ours.fingerprint == theirs.fingerprint
     assert ours.fingerprint != dissect.load_discriminator(residual_tensors(seed=1)).fingerprint
+
+
+@pytest.mark.parametrize(("recorded", "group"), [({"epilogue_kwargs": {"mbstd_group_size": None}}, None), ({}, 4)])
+def test_a_group_of_all_is_all_the_images_of_a_call(recorded, group):
+    tensors = residual_tensors()
+    network = StoredNetwork("D", "", tensors, None, recorded, {})
+    learnt = {key: value for key, value in tensors.items() if "filter" not in key}
+    found = opening._residual(network, learnt, "nvlabs", "D", torch.device("cpu"), None)
+    images = images_of(6)
+    expected = residual(tensors, images.double().numpy(), group or 6)
+    assert found.group == group
+    np.testing.assert_allclose(found(images).numpy(), expected, rtol=0, atol=2e-5 * np.abs(expected).max())
+    assert found(images[:0]).shape == (0,)
 
 
 def test_an_image_of_its_own_group_is_scored_as_alone_and_one_of_a_batch_in_its_order():

@@ -23,7 +23,7 @@ class Discriminator:
         network: takes images [N, C, R, R] and one-hot classes [N, num_classes] or None; returns [N].
         group: how many images are looked at together, where the network compares them with each other (a standard
             deviation over a batch): images are taken in that many in their order, as a batch of the public code; fewer
-            at the end. 1 where it does not.
+            at the end. 1 where it does not; None for all the images of a call, as files may record.
 
     Attributes:
         family, flavour: as of a generator. resolution: R. channels: C. num_classes: or None. where: the entry of the
@@ -34,7 +34,7 @@ class Discriminator:
 
     def __init__(
         self, network: nn.Module, *, name: str, family: str, flavour: str, where: str, resolution: int, channels: int,
-        num_classes: int | None = None, group: int = 1, settings: Mapping[str, object] | None = None,
+        num_classes: int | None = None, group: int | None = 1, settings: Mapping[str, object] | None = None,
         device: str | torch.device = "cpu",
     ) -> None:  # fmt: skip
         self._network = network.eval().requires_grad_(False).to(device)
@@ -70,8 +70,9 @@ class Discriminator:
         x = images.to(self.device, torch.float32)
         scores = []
         with torch.no_grad():
-            for start in range(0, len(x), self.group):
-                part = slice(start, start + self.group)
+            together = self.group or max(len(x), 1)
+            for start in range(0, len(x), together):
+                part = slice(start, start + together)
                 scores.append(self._network(x[part], None if labels is None else labels[part]))
         return torch.cat(scores).to(images.device) if scores else images.new_zeros(0, dtype=torch.float32)
 

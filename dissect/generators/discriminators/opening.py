@@ -33,7 +33,8 @@ def load_discriminator(
 
     Args:
         source: a file, a name of the catalogue, ``https://…#sha256=…``, or a state dict.
-        group: images that are compared with each other; the file's, or 4, if not given. See :class:`Discriminator`.
+        group: images that are compared with each other; the file's (None: all of a call), or 4, if not given. See
+            :class:`Discriminator`.
         step: of rosinality's port of the first StyleGAN, whose files have more blocks than may have been trained: 0
             looks at 4 x 4 pixels, each more at twice the side; the last if not given.
 
@@ -140,12 +141,14 @@ def _residual(
     clamp = told.get("conv_clamp")
     clamp = float(clamp) if isinstance(clamp, int | float) and not isinstance(clamp, bool) else None
     stored = told.get("mbstd_group_size", stylegan2.GROUP)
-    together = group or (stored if isinstance(stored, int) and stored > 0 else stylegan2.GROUP)
+    if stored is not None and (not isinstance(stored, int) or stored < 1):
+        stored = stylegan2.GROUP
     made = stylegan2.build(tensors, clamp)
     top = max(int(m[1]) for key in tensors if (m := stylegan2.BLOCK.fullmatch(key)))
     classes = tensors["mapping.embed.weight"].shape[1] if made.mapping is not None else None
     return Discriminator(
         made, name=name, family="stylegan2", flavour=flavour, where=network.where, resolution=top,
         channels=tensors[f"b{top}.fromrgb.weight"].shape[1], num_classes=classes,
-        group=together if made.deviations else 1, settings={"conv_clamp": clamp}, device=device,
+        group=(stored if group is None else group) if made.deviations else 1, settings={"conv_clamp": clamp},
+        device=device,
     )  # fmt: skip
