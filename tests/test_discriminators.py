@@ -304,7 +304,7 @@ def projecting(t, images, classes, halved):
         if f"{k}.conv_sc.weight" in t:  # a 1x1 convolution and an average may change places
             x = F.conv2d(x, weight(f"{k}.conv_sc"), t[f"{k}.conv_sc.bias"])
         x = F.avg_pool2d(x + h, 2) if halves else x + h
-        if index == 1:
+        if index == 1 and "blocks.1.1.gamma" in t:
             n, _, height, width = x.shape
             theta, phi, g = (F.conv2d(x, weight(f"blocks.1.1.{name}")) for name in ("theta", "phi", "g"))
             phi, g = (F.max_pool2d(part, 2).flatten(2) for part in (phi, g))
@@ -317,9 +317,11 @@ def projecting(t, images, classes, halved):
 
 
 @pytest.mark.parametrize(("blocks", "resolution"), [(5, 64), (4, 32)])
+@pytest.mark.parametrize("attention", [True, False], ids=["attention", "plain as SNGAN's"])
 @pytest.mark.parametrize("classes", [0, 3])
-def test_the_projecting_one_is_its_definition(classes, blocks, resolution, tmp_path):
+def test_the_projecting_one_is_its_definition(classes, attention, blocks, resolution, tmp_path):
     tensors = projecting_tensors(classes, blocks)
+    tensors = {key: value for key, value in tensors.items() if attention or not key.startswith("blocks.1.1.")}
     torch.save(tensors, tmp_path / "D.pth")
     found = dissect.load_discriminator(tmp_path / "D.pth")
     assert (found.family, found.resolution, found.num_classes) == ("biggan", resolution, classes or None)
