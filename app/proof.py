@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Collection, Sequence
+from collections.abc import Callable, Collection, Iterable, Sequence
 from contextlib import AbstractContextManager
 from dataclasses import dataclass
 from itertools import count, islice
@@ -74,10 +74,17 @@ def unseen(run: Run, ranking: Ranking, images: int) -> Sequence[int]:
     return list(islice((seed for seed in count(first) if seed not in known), images))
 
 
-def chosen_on(run: Run, ranking: Ranking, curve: Curve | None) -> set[int]:
-    """Return the seeds by which units, and how many of them, were chosen."""
-    chosen = unseen(run, ranking, int(curve.facts["images"])) if curve is not None else ()
-    return {*ranking.facts.get("seeds", ()), *chosen}
+def chosen_on(run: Run, ranking: Ranking, curves: Iterable[Curve]) -> set[int]:
+    """Return the seeds by which units, and how many of them, were chosen.
+
+    Args:
+        curves: of the ranking, whoever measured them: the command line takes other seeds than the page.
+    """
+    known = set(ranking.facts.get("seeds", ()))
+    for curve in curves:
+        facts = curve.facts  # of one that was measured before seeds were kept, the page's own are the best guess
+        known.update(facts["seeds"] if "seeds" in facts else unseen(run, ranking, int(facts["images"])))
+    return known
 
 
 @dataclass(frozen=True, eq=False)

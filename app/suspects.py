@@ -138,9 +138,12 @@ class Suspects:
 
     def curve_of(self, opened: OpenRun, ranking: str) -> str:
         """Return the key of the latest curve of a ranking, "" if there is none."""
+        return next(reversed(self._curves(opened, ranking)), "")
+
+    def _curves(self, opened: OpenRun, ranking: str) -> list[str]:
+        """Return the keys of all curves of a ranking, the latest last."""
         found = opened.run.effects
-        curves = [key for key in found if found.kind(key) == Curve.kind and found.header(key).get("ranking") == ranking]
-        return curves[-1] if curves else ""
+        return [key for key in found if found.kind(key) == Curve.kind and found.header(key).get("ranking") == ranking]
 
     def _check_ranking(self, opened: OpenRun, asked: Asked) -> None:
         if asked.strategy not in STRATEGIES:
@@ -215,11 +218,11 @@ class Suspects:
         Images are neither those that the ranking saw, nor those by which the number was chosen.
         """
         run, ranking = opened.run, self.ranking(opened, asked.ranking)
-        curve = self._measured(opened, asked)
+        curves = {key: opened.run.effects[key] for key in self._curves(opened, asked.ranking)}
         extractor = load(asked.extractor or None, str(generator.device))
         target, named = self._reference(opened, generator, asked, extractor, desk)
         desk.say("opening the segmenter")
-        eyes, known = self.orders.segmenter_of(run), chosen_on(run, ranking, curve)
+        eyes, known = self.orders.segmenter_of(run), chosen_on(run, ranking, curves.values())
         seeds = Seeds.after(range(int(run.seeds.max()) + 1, int(run.seeds.max()) + 1 + asked.images), known)
         ground = Setting(run, generator, eyes, seeds.prove, how_drawn(run), True)
         recipe = Recipe([dissect.ablate(asked.layer, list(asked.units))], generator)
@@ -231,8 +234,8 @@ class Suspects:
 
         proof = proved(ground, seeds, recipe, target, extractor, watch)
         made = Cleaning(
-            generator.name, (asked.layer,), units_of(recipe), ranking.strategy, curve, proof.scores, proof.effect,
-            f"{named}, {len(target)} images",
+            generator.name, (asked.layer,), units_of(recipe), ranking.strategy, curves.get(asked.curve), proof.scores,
+            proof.effect, f"{named}, {len(target)} images",
         )  # fmt: skip
         desk.say("writing and comparing")
         token = secrets.token_urlsafe(18)
@@ -241,14 +244,6 @@ class Suspects:
             folder.mkdir()
             write_folder(folder, ground, seeds, made, recipe, proof)
         return {"file": token, "name": self.exports.file(token).name}
-
-    def _measured(self, opened: OpenRun, asked: Asked) -> Curve | None:
-        """Return the curve by which the number of units was chosen, if there is one."""
-        found = opened.run.effects
-        if asked.curve not in found or found.kind(asked.curve) != Curve.kind:
-            return None
-        curve: Curve = found[asked.curve]
-        return curve if curve.facts["ranking"] == asked.ranking else None
 
     def _reference(
         self, opened: OpenRun, generator: Generator, asked: Asked, extractor: Extractor, desk: Desk
@@ -275,7 +270,8 @@ def _by_tags(run: Run, generator: Generator, asked: Asked) -> Ranking:
     seeds = list(tags.regions)
     regions = np.stack([tags.regions[seed] for seed in seeds])
     codes = generator.sample(seeds, **how)
-    return artifacts.defect(generator, asked.layer, codes, regions, source="people", seeds=seeds)
+    # All that were tagged are kept: what is judged later would else have those in it that were found fine.
+    return artifacts.defect(generator, asked.layer, codes, regions, source="people", seeds=tags.seeds.tolist())
 
 
 def _called(facts: Any) -> str:

@@ -5,6 +5,7 @@ import io
 import threading
 import time
 import zipfile
+from dataclasses import replace
 
 import numpy as np
 import pytest
@@ -16,10 +17,12 @@ from PIL import Image
 import dissect
 import segmodels
 from app.library import Library
+from app.proof import Seeds, unseen
 from app.server import context_of
-from app.suspects import CURVE, RANK, Asked
+from app.suspects import CURVE, PROVE, RANK, Asked
 from app.tagging import Tagged
 from dissect import GanatomyError
+from dissect.metrics.extractors import Pixels
 from dissect.pictures import to_bytes
 
 LAYER = "layer2"
@@ -386,3 +389,63 @@ def test_a_run_without_maxima_is_named_without_its_folder(planted_file):  # noqa
         assert str(planted_file.parent) not in str(told.value)
     finally:
         context.engine.close()
+
+
+@pytest.fixture
+def engine(folder):
+    context = context_of(Library([folder / "run.h5"]))
+    yield context.engine
+    context.engine.close()
+
+
+def ended(engine, asked):
+    """Have a question answered, and return how its job ended."""
+    number = engine.suspects.start(asked)
+    end = time.monotonic() + 60
+    while not (report := engine.suspects.report(number, asked.token)).state.ended:
+        assert time.monotonic() < end
+        time.sleep(0.02)
+    return report
+
+
+@pytest.mark.parametrize("theirs", [Seeds.after(range(200, 250)).choose, range(200, 290)], ids=["clean", "the page"])
+def test_a_proof_is_on_images_that_no_curve_saw(folder, engine, monkeypatch, theirs):
+    """Neither the latest, nor an earlier one: of `ganatomy clean`, or of more images."""
+    run, generator, eye, proofs = dissect.open(folder / "run.h5"), dissect.load("planted:1"), Pixels(), []
+    ranking = dissect.artifacts.given(generator, LAYER, [3, len(theirs) % 7])
+    reference = np.stack([eye(generator(generator.sample([seed])))[0] for seed in range(9000, 9004)])
+    made = dissect.artifacts.curve(generator, ranking, range(300, 304), reference, eye, steps=[1], random=1)
+    assert made.facts["seeds"] == [300, 301, 302, 303]
+    for seeds in (theirs, unseen(run, ranking, 20)):
+        latest = dissect.effects.add(run, replace(made, facts={**made.facts, "seeds": list(seeds)}))
+
+    def stop(_ground, seeds, *_):
+        proofs.append(seeds)
+        raise GanatomyError("that is enough")
+
+    monkeypatch.setattr("app.suspects.proved", stop)
+    monkeypatch.setattr(engine.suspects, "_reference", lambda *_: (reference, "four images"))
+    key = dissect.effects.add(run, ranking)
+    asked = Asked(PROVE, "run", LAYER, ranking=key, units=(3,), curve=latest, images=20, extractor="pixels")
+    assert ended(engine, asked).error == "that is enough"
+    (seeds,) = proofs
+    assert len(seeds.prove) == 20
+    assert not {*theirs, *range(200, 220)} & {*seeds.prove, *seeds.pool}
+
+
+def drawn(mask):
+    """A mask as the editor of the page sends it: the alpha of a PNG."""
+    out, alpha = io.BytesIO(), Image.fromarray(mask.astype(np.uint8) * 255)
+    Image.merge("LA", (Image.new("L", alpha.size), alpha)).save(out, "PNG")
+    return out.getvalue()
+
+
+def test_images_that_were_found_fine_are_no_unseen_ones(folder, engine):
+    """Else what is judged by the other images after the run has fewer broken ones than there are."""
+    region = drawn(np.eye(16, dtype=bool))
+    tags = tuple((seed, seed % 2 == 0) for seed in range(200, 210))  # after the run's
+    asked = Asked(RANK, "run", LAYER, "defect", Tagged(tags, tuple((s, region) for s, broken in tags if broken)))
+    report, run = ended(engine, asked), dissect.open(folder / "run.h5")
+    ranking = run.effects[report.result]
+    assert ranking.facts["images"] == 5
+    assert list(unseen(run, ranking, 3)) == [210, 211, 212]

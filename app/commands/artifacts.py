@@ -24,6 +24,7 @@ from segmodels.smp import SmpSegmenter
 
 from ..console import out, progress, remark, show
 from ..experiments import Ground
+from ..proof import seen_by
 from ..subjects import keep, layer_of, opened, own_seeds, run_of, with_pass
 from .options import Accept, Csv, Device, Json, Model, Options, open_model
 
@@ -169,7 +170,9 @@ def ranked(
         return [artifacts.tagged(ground.generator, name, codes, said) for name in layers]
     seeds, regions, told = _flaws(ground, said, classifier, device)
     codes = ground.generator.sample(seeds, **ground.how)
-    return [artifacts.defect(ground.generator, name, codes, regions, source=told, seeds=seeds) for name in layers]
+    # All that were looked at are kept: what is judged later would else have those in it that were found fine.
+    looked = sorted(seen_by(tags, classifier) | (set() if said is not None else set(ground.seeds)))
+    return [artifacts.defect(ground.generator, name, codes, regions, source=told, seeds=looked) for name in layers]
 
 
 def _unlike(

@@ -43,7 +43,7 @@ class Curve(Tabled):
     """The distance from the reference with the first ``steps`` units of an order taken away.
 
     Attributes:
-        facts: strategy, layer, generator, extractor, and digests of the ranking, the seeds and the reference; JSON.
+        facts: strategy, layer, generator, extractor, the seeds, and digests of the ranking and the reference; JSON.
         steps: [T], ascending from 0. orders: of the ranking, and random ones, [1 + R, k].
         distance: kernel distance of N images, [1 + R, T]. low, high: 95% intervals over images, [1 + R, T].
         gain: how much nearer than with no unit, and than with the best of the random orders, the images are at least,
@@ -150,7 +150,7 @@ def curve(
     deviation, gain, worse = _spread(target, found, value, reference)
     floor = halves(kernel_distance, reference)
     facts = facts_of(
-        generator, ranking.strategy, place.name, images=len(seeds), first_seed=int(seeds[0]),
+        generator, ranking.strategy, place.name, images=len(seeds), seeds=[int(seed) for seed in seeds],
         extractor=[extractor.name, extractor.sha256], reference=named, protocol="given seeds",
         ranking=key_of(ranking), steps=counts.tolist(), random=random,
         inputs=digest(orders, np.asarray(seeds, np.int64), [len(reference)]),

@@ -32,8 +32,8 @@ def defect(
 
     Args:
         codes: of the flawed images. regions: bool [N, H, W], true where an image is flawed.
-        source: says where the regions come from. seeds: of the images, kept with the ranking: what is judged later
-            must not be judged on them.
+        source: says where the regions come from. seeds: of all images that were looked at, the fine ones too, kept with
+            the ranking: what is judged later must not be judged on them.
 
     Raises:
         GanatomyError: for regions of another number or shape, or without a flawed pixel.
