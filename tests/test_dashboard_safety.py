@@ -286,7 +286,7 @@ def test_the_command_serves_until_interrupted(planted_file, started):  # noqa: F
     process.terminate()
     _, err = process.communicate(timeout=20)
     assert process.returncode == 0  # ending it is no failure
-    assert time.monotonic() - began < 10
+    assert time.monotonic() - began < 15
     assert "Traceback" not in err
 
 

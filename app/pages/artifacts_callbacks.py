@@ -78,13 +78,18 @@ def _register_questions(app: Dash, context: Context) -> None:
         number = suspects.start(asked)
         return line(context.engine.worker.report(number)), {"fields": {"job": number, "token": asked.token}}
 
-    def of_distances(what: str, who: dict[str, Any], choice: dict[str, Any], units: tuple[int, ...] = ()) -> Asked:
+    # As they stand in the fields: the work may not have them yet while an answer that fills other fields is under way.
+    fields = tuple(State(f"artifacts-{name}", "value") for name in ("reference", "images", "extractor"))
+
+    def of_distances(
+        what: str, who: dict[str, Any], choice: dict[str, Any] | None, said: tuple[Any, ...], units: list[int]
+    ) -> Asked:
+        choice, (reference, images, features) = choice or {}, said
         if not choice.get("ranking"):
             raise GanatomyError("rank the units first")
-        images, features = choice.get("images"), choice.get("extractor")
         return Asked(
-            what, who["slug"], str(choice.get("ranked")), ranking=str(choice["ranking"]), units=units,
-            curve=str(choice.get("curve") or ""), reference=str(choice.get("reference") or "").strip(),
+            what, who["slug"], str(choice.get("ranked")), ranking=str(choice["ranking"]), units=tuple(units),
+            curve=str(choice.get("curve") or ""), reference=str(reference or "").strip(),
             images=images if isinstance(images, int) else 0, token=who["token"],
             extractor="" if features in (None, BEST) else str(features),
         )  # fmt: skip
@@ -104,23 +109,23 @@ def _register_questions(app: Dash, context: Context) -> None:
 
     @app.callback(
         *started, Input("artifacts-measure", "n_clicks"), State("artifacts-who", "data"),
-        State("artifacts-choice", "data"), prevent_initial_call=True,
+        State("artifacts-choice", "data"), *fields, prevent_initial_call=True,
     )  # fmt: skip
-    def _measure(clicks: int | None, who: dict[str, Any], choice: dict[str, Any] | None) -> tuple[Any, Any]:
+    def _measure(clicks: int | None, who: dict[str, Any], choice: dict[str, Any] | None, *said: Any) -> tuple[Any, Any]:
         try:
-            return begin(of_distances(CURVE, who, choice or {})) if clicks else (no_update, no_update)
+            return begin(of_distances(CURVE, who, choice, said, [])) if clicks else (no_update, no_update)
         except GanatomyError as error:
             return trouble(error), no_update
 
     @app.callback(
         *started, Input("artifacts-prove", "n_clicks"), State("artifacts-who", "data"),
-        State("artifacts-choice", "data"), State("artifacts-units", "data"), prevent_initial_call=True,
+        State("artifacts-choice", "data"), State("artifacts-units", "data"), *fields, prevent_initial_call=True,
     )  # fmt: skip
     def _prove(
-        clicks: int | None, who: dict[str, Any], choice: dict[str, Any] | None, units: list[int]
+        clicks: int | None, who: dict[str, Any], choice: dict[str, Any] | None, units: list[int], *said: Any
     ) -> tuple[Any, Any]:
         try:
-            return begin(of_distances(PROVE, who, choice or {}, tuple(units))) if clicks else (no_update, no_update)
+            return begin(of_distances(PROVE, who, choice, said, units)) if clicks else (no_update, no_update)
         except GanatomyError as error:
             return trouble(error), no_update
 
