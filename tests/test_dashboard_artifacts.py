@@ -10,7 +10,7 @@ from dataclasses import replace
 import numpy as np
 import pytest
 import torch
-from dashboard import chromium, planted_file, serving, visitors  # noqa: F401
+from dashboard import Visitor, chromium, planted_file, serving, visitors  # noqa: F401
 from networks import dcgan_tensors
 from PIL import Image
 
@@ -22,6 +22,7 @@ from app.server import context_of
 from app.suspects import CURVE, PROVE, RANK, Asked
 from app.tagging import Tagged
 from dissect import GanatomyError
+from dissect.artifacts.tags import Tags, write_tags
 from dissect.metrics.extractors import Pixels
 from dissect.pictures import to_bytes
 
@@ -223,6 +224,40 @@ def test_marked_regions_are_ranked_by_saved_and_opened_again(address, garbage, a
     other.page.set_input_files("#artifacts-open input", tmp_path / "bad.csv")
     other.until("() => document.querySelector('#artifacts-opened').innerText.includes('bad.csv, line 2')")
     assert shown(other.page, "tags") == f"{len(areas)} broken, 0 fine"  # and what was there is there
+
+
+def test_a_region_that_comes_from_elsewhere_is_shown_and_not_painted_over(address, visitors, tmp_path):  # noqa: F811
+    """By a file, and by another tab of the same browser, whose tags are everybody's."""
+    visitor = visitors(address).visit("/artifacts/run", "#artifacts-sheet button")
+    page, region = visitor.page, np.zeros((64, 64), bool)
+    page.click(tile(0))
+    visitor.mark("artifacts-where", 0, (0.1, 0.1, 0.3, 0.3))
+    visitor.until("() => document.querySelector('#artifacts-where').innerText.includes('1 of 1')")
+    region[40:56, 40:56] = True
+    write_tags(tmp_path / "theirs.zip", Tags(np.array([0]), np.array([True]), {0: region}))
+    page.set_input_files("#artifacts-open input", tmp_path / "theirs.zip")
+    visitor.until("() => document.querySelector('#artifacts-opened').innerText.includes('1 tags of theirs.zip')")
+    visitor.mark("artifacts-where", 0, (0.75, 0.1, 0.9, 0.25))
+    page.wait_for_timeout(100)
+    other = Visitor(page.context.new_page(), address).visit("/artifacts/run", "#artifacts-sheet button")
+    other.page.click(tile(1))
+    other.page.click(tile(1))
+    other.until("() => document.querySelector('#artifacts-tags').innerText === '1 broken, 1 fine'")
+    other.mark("artifacts-where", 0, (0.1, 0.75, 0.25, 0.9))
+    visitor.until("() => document.querySelector('#artifacts-tags').innerText === '1 broken, 1 fine'")
+    visitor.mark("artifacts-where", 0, (0.45, 0.05, 0.55, 0.15))
+    page.wait_for_timeout(100)
+    with page.expect_download() as saving:
+        page.click("#artifacts-save")
+    saving.value.save_as(tmp_path / "tags.zip")
+    tags = dissect.artifacts.read_tags(tmp_path / "tags.zip")
+    expected, side = np.zeros((128, 128), bool), 128
+    expected[80:112, 80:112] = True
+    for left, top, right, bottom in ((0.75, 0.1, 0.9, 0.25), (0.1, 0.75, 0.25, 0.9), (0.45, 0.05, 0.55, 0.15)):
+        expected[round(top * side) : round(bottom * side), round(left * side) : round(right * side)] = True
+    assert dict(zip(tags.seeds.tolist(), tags.broken.tolist(), strict=True)) == {0: True, 1: False}
+    both, either = (expected & tags.regions[0]).sum(), (expected | tags.regions[0]).sum()
+    assert both / either > 0.8  # the picture has 32 pixels a side
 
 
 def test_an_earlier_ranking_comes_back_and_a_suspect_is_spared_by_a_click(folder, address, garbage, visitors):  # noqa: F811

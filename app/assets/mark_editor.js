@@ -6,7 +6,9 @@ class MarkEditor {
   // root: an empty element with data-images, the address of images by seed. asks: what is to be marked, in a sentence.
   // changed: called with a seed and its mask, null for none.
   constructor(root, asks, changed) {
-    Object.assign(this, { root, changed, seed: null, seeds: [], masks: {}, loading: false });
+    Object.assign(this, { root, changed, seed: null, seeds: [], masks: {}, loading: false, turn: 0, before: null });
+    this.known = ""; // the mask as it was loaded, or came back from where it is kept
+    this.sent = []; // strokes that have not come back yet
     const make = (kind, more, children = []) => {
       const made = Object.assign(document.createElement(kind), more);
       made.append(...children);
@@ -34,14 +36,22 @@ class MarkEditor {
     this.take("brush");
   }
 
-  // Which images there are to mark, and their masks as they are now. `wanted` is shown if it is among them.
+  // Which images there are to mark, and their masks as they are now. `wanted` is shown if it is among them. A mask that
+  // is none of this editor's own (of a file, or of another tab) is shown: else the next stroke would undo it.
   told(seeds, masks, wanted) {
     Object.assign(this, { seeds, masks });
     this.root.hidden = !seeds.length;
     if (!seeds.length) { this.seed = null; return; }
-    const next = seeds.includes(wanted) ? wanted : seeds.includes(this.seed) ? this.seed : seeds[0];
-    if (next !== this.seed) this.show(next);
+    const next = [wanted, this.seed, this.before].find((seed) => seeds.includes(seed)) ?? seeds[0];
+    if (next !== this.seed || this.others()) this.show(next);
     else this.says();
+  }
+
+  // Whether the mask of the image that is shown was changed by somebody else.
+  others() {
+    const now = this.masks[this.seed] || "", own = this.sent.indexOf(now);
+    if (own >= 0) { this.sent.splice(0, own + 1); this.known = now; }
+    return now !== this.known;
   }
 
   take(tool) {
@@ -55,21 +65,26 @@ class MarkEditor {
   }
 
   async show(seed) {
-    this.seed = seed;
-    this.loading = true;
+    if (seed !== this.seed) this.before = this.seed;
+    const image = new Image(), mask = this.masks[seed], turn = (this.turn += 1);
+    Object.assign(this, { seed, loading: true, known: mask || "", sent: [] });
     delete this.root.dataset.ready; // until then no stroke counts
     this.says();
-    const image = new Image(), mask = this.masks[seed];
     image.src = this.root.dataset.images.replace(/\/?$/, `/${seed}`);
-    await image.decode();
-    if (this.seed !== seed) return;
+    try {
+      await image.decode();
+    } catch {
+      if (this.turn === turn) this.line.textContent = `The image of seed ${seed} cannot be shown now; choose another, and come back.`;
+      return;
+    }
+    if (this.turn !== turn) return;
     const small = document.createElement("canvas");
     small.width = small.height = Math.min(MarkEditor.SIDE, image.width);
     small.getContext("2d").drawImage(image, 0, 0, small.width, small.width);
     this.painter.show(small);
     this.painter.clear();
     if (mask) await this.painter.load(mask);
-    if (this.seed !== seed) return;
+    if (this.turn !== turn) return;
     this.loading = false;
     this.root.dataset.ready = seed;
   }
@@ -80,7 +95,10 @@ class MarkEditor {
   }
 
   painted() {
-    if (!this.loading && this.seed !== null) this.changed(this.seed, this.painter.data() || null);
+    if (this.loading || this.seed === null) return;
+    const mask = this.painter.data();
+    if (mask !== (this.sent.at(-1) ?? this.known)) this.sent.push(mask); // one that changes nothing may not come back
+    this.changed(this.seed, mask || null);
   }
 }
 
