@@ -6,8 +6,7 @@ STAMP  := $(VENV)/.installed
 DEV    := $(VENV)/.installed-dev
 ARGS   ?=
 # The tests of a file stay together, since they share what is slow to make; a thread each, or processes would wait for each other.
-# One process more than there are processors: those that drive a browser mostly wait for it.
-JOBS   ?= -n $(shell $(PYTHON) -c "import os; print(1 + os.cpu_count())") --dist loadfile --no-loadscope-reorder
+JOBS   ?= -n auto --dist loadfile --no-loadscope-reorder
 
 .PHONY: demo test test-long test-latest lint format docs bench clean
 
