@@ -111,7 +111,13 @@ class Suspects:
             desk.say("opening the generator")
             generator = self.live.weights.of(opened.run)
             desk.pause()
-            return self._does[asked.what](opened, generator, asked, desk)
+            try:
+                return self._does[asked.what](opened, generator, asked, desk)
+            except GanatomyError as error:  # paths are of this machine; a page speaks of names
+                told = str(error)
+                for folder in (opened.path.parent, self.library.folder, self.library.folder.resolve()):
+                    told = told.replace(f"{folder}/", "")
+                raise GanatomyError(told) from error
 
         return self.worker.submit(KIND, f"{asked.slug}: {title}, {asked.layer}", work, details=asked)
 

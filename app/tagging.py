@@ -19,10 +19,14 @@ from dissect.artifacts import Tags, read_tags
 from dissect.pictures import UNREADABLE
 from segmodels import GanatomyError
 
+from .experiments import LARGEST_SEED
+
 FEWEST_TAGS = 3  # of each kind
 SIDE = 128  # of a region: pixels
 ADDRESS = "data:image/png;base64,"
 MOST_PIXELS = 2**22  # of a picture that comes from a page
+MOST_OPENED = 2**27  # of all regions of a file that a visitor has brought
+STORED = 256  # of a region that a browser keeps, of which it has not much room: pixels of a side
 HALF = 0.5
 KINDS = {"broken": True, "fine": False}
 
@@ -47,6 +51,8 @@ class Tagged:
             regions = {int(seed): png_of(data) for seed, data in (work.get("regions") or {}).items()}
         except (AttributeError, KeyError, TypeError, ValueError) as error:
             raise GanatomyError("expected tags, broken or fine, and regions as PNG, by seed") from error
+        if not all(0 <= seed <= LARGEST_SEED for seed in tags):
+            raise GanatomyError(f"expected seeds from 0 to {LARGEST_SEED}")
         kept = {seed: data for seed, data in regions.items() if tags.get(seed)}
         return cls(tuple(sorted(tags.items())), tuple(sorted(kept.items())))
 
@@ -84,7 +90,7 @@ def opened(name: str, content: str) -> dict[str, Any]:
         path = Path(folder) / "tags"
         path.write_bytes(data)
         try:
-            tags = read_tags(path)
+            tags = read_tags(path, MOST_OPENED)
         except GanatomyError as error:
             raise GanatomyError(str(error).replace(str(path), name[:SIDE])) from error
     kinds = {True: "broken", False: "fine"}
@@ -118,6 +124,8 @@ def mask_of(data: bytes, side: int) -> NDArray[np.bool_]:
 def _address(region: NDArray[np.bool_]) -> str:
     """Return a region [H, W] as the alpha of a PNG in a data address."""
     alpha = Image.fromarray(region.astype(np.uint8) * 255)
+    if max(region.shape) > STORED:
+        alpha = alpha.resize((STORED, STORED), Image.Resampling.BOX)
     out = io.BytesIO()
     Image.merge("LA", (Image.new("L", alpha.size), alpha)).save(out, "PNG")
     return ADDRESS + base64.b64encode(out.getvalue()).decode()

@@ -25,6 +25,7 @@ from ..pictures import UNREADABLE
 BROKEN, FINE = {"broken", "artifact", "bad", "1"}, {"fine", "good", "ok", "0"}
 MIDDLE = 128  # grey from which on a region is meant
 MOST_BYTES = 2**26  # of a file in a zip
+MOST_PIXELS = 2**31  # of all regions together: a byte each
 LONGEST_NAME = 80  # of an answer that quotes one
 
 Beside = Callable[[str], Path | io.BytesIO]  # a picture by its name in the table
@@ -46,12 +47,15 @@ class Tags:
         return len(self.seeds)
 
 
-def read_tags(path: Path) -> Tags:
+def read_tags(path: Path, most: int = MOST_PIXELS) -> Tags:
     """Read a CSV file of tags, or a zip of one and its regions.
+
+    Args:
+        most: pixels that its regions may have together: a small file can hold huge empty pictures.
 
     Raises:
         GanatomyError: naming the line, for a file that cannot be read, a seed that is none or is there with two tags,
-            an unknown tag, a region that is no picture, or regions of several sizes.
+            an unknown tag, a region that is no picture, regions of several sizes, or too large ones.
     """
     text, beside = _zipped(path) if zipfile.is_zipfile(path) else _plain(path)
     try:
@@ -76,7 +80,8 @@ def read_tags(path: Path) -> Tags:
         if said.setdefault(seed, tag in BROKEN) != (tag in BROKEN):
             raise GanatomyError(f"{path}, line {number}: seed {seed} has two tags")
         if (name := (line.get("region") or "").strip()) and tag in BROKEN:
-            regions[seed] = _region(beside(name), f"{path}, line {number}", name)
+            regions[seed] = _region(beside(name), f"{path}, line {number}", name, most)
+            most -= regions[seed].size
     sizes = {region.shape for region in regions.values()}
     if len(sizes) > 1:
         raise GanatomyError(f"{path}: regions have {len(sizes)} sizes, expected one")
@@ -172,9 +177,11 @@ def _zipped(path: Path) -> tuple[str, Beside]:
     return text, beside
 
 
-def _region(source: Path | io.BytesIO, where: str, name: str) -> NDArray[np.bool_]:
+def _region(source: Path | io.BytesIO, where: str, name: str, most: int) -> NDArray[np.bool_]:
     try:
         with Image.open(source) as image:
+            if image.width * image.height > most:
+                raise GanatomyError(f"{where}: the regions are too large together; a side of 256 pixels is enough")
             return np.asarray(image.convert("L")) >= MIDDLE
     except UNREADABLE as error:
         raise GanatomyError(f"{where}: the region {name[:LONGEST_NAME]} cannot be read as a picture") from error
