@@ -1,9 +1,11 @@
 """In a browser: broken images are tagged, units ranked, their number chosen, and what is left is exported."""
 
+import base64
 import csv
 import io
 import threading
 import time
+import tracemalloc
 import zipfile
 from dataclasses import replace
 
@@ -17,12 +19,14 @@ from PIL import Image
 import dissect
 import segmodels
 from app.library import Library
+from app.pages.suspects_panel import gallery
 from app.proof import Seeds, unseen
 from app.server import context_of
 from app.suspects import CURVE, PROVE, RANK, Asked
-from app.tagging import Tagged
+from app.tagging import Tagged, opened
 from dissect import GanatomyError
-from dissect.artifacts.tags import Tags, write_tags
+from dissect.artifacts import Ranking
+from dissect.artifacts.tags import Tags, packed, write_tags
 from dissect.metrics.extractors import Pixels
 from dissect.pictures import to_bytes
 
@@ -65,6 +69,14 @@ def address(folder):
 
 def tile(seed):
     return f'[id=\'{{"seed":{seed},"type":"artifacts-tile"}}\']'
+
+
+def bring(page, path):
+    """Open a file of tags, by keyboard."""
+    page.focus("#artifacts-open button")
+    with page.expect_file_chooser() as choosing:
+        page.keyboard.press("Enter")
+    choosing.value.set_files(path)
 
 
 def shown(page, name):
@@ -155,6 +167,11 @@ def test_tag_rank_choose_export_and_the_file_draws_the_same(address, folder, gar
     assert (image == to_bytes(cleaned(codes)[0].numpy())).all()
     page.click("#artifacts-prove")  # the same, with its report
     visitor.until("() => document.querySelector('#artifacts-made')")
+    page.reload()  # it waits to be saved, and its link is where the button was that asked for it
+    visitor.until("() => document.querySelector('#artifacts-made') && document.querySelector('#artifacts-prove')")
+    page.locator("#artifacts-prove").scroll_into_view_if_needed()
+    place = page.locator("#artifacts-made").bounding_box()
+    assert 0 <= place["y"] <= 900 - place["height"]
     with page.expect_download() as saving:
         page.click("#artifacts-made")
     assert saving.value.suggested_filename == "run-clean.zip"
@@ -217,9 +234,18 @@ def test_marked_regions_are_ranked_by_saved_and_opened_again(address, garbage, a
         drawn = np.array([columns[0], rows[0], columns[-1] + 1, rows[-1] + 1]) / side
         np.testing.assert_allclose(drawn, (left, top, right, bottom), atol=1.5 / 32)
     other = visitors(address).visit("/artifacts/run", "#artifacts-sheet button")
-    other.page.set_input_files("#artifacts-open input", tmp_path / "tags.zip")
+    other.page.on("filechooser", lambda _: None)  # from here on no dialog opens, not only from some time after the key
+    other.settle("#artifacts-sheet button")
+    bring(other.page, tmp_path / "tags.zip")
     other.until(f"() => document.querySelector('#artifacts-tags').innerText === '{len(areas)} broken, 0 fine'")
     other.until(f"() => document.querySelector('#artifacts-where').innerText.includes('{len(areas)} of {len(areas)}')")
+    other.page.click(tile(min(areas)))
+    other.until(f"() => document.querySelector('#artifacts-tags').innerText === '{len(areas) - 1} broken, 1 fine'")
+    bring(other.page, tmp_path / "tags.zip")  # the same once more
+    other.until(f"() => document.querySelector('#artifacts-tags').innerText === '{len(areas)} broken, 0 fine'")
+    (tmp_path / "large.csv").write_bytes(b"x" * 3_200_000)
+    other.page.set_input_files("#artifacts-open input", tmp_path / "large.csv")
+    other.until("() => document.querySelector('#artifacts-opened').innerText.includes('large.csv is larger than')")
     (tmp_path / "bad.csv").write_text("seed,tag\n1,maybe\n")
     other.page.set_input_files("#artifacts-open input", tmp_path / "bad.csv")
     other.until("() => document.querySelector('#artifacts-opened').innerText.includes('bad.csv, line 2')")
@@ -317,6 +343,8 @@ def test_a_job_is_found_again_after_a_reload_and_cancelled(address, folder, visi
     page.reload()
     visitor.settle("#artifacts-sheet button")
     page.click(tile(3))  # what is done while a job runs stays
+    page.click("#artifacts-rank")  # nothing else is begun, whose result would take the place of the first
+    visitor.until("() => document.body.innerText.includes('wait for it, or cancel it')")
     held.set()
     visitor.until("() => document.querySelector('#artifacts-verdict')")
     assert shown(page, "tags") == "1 broken, 0 fine"
@@ -466,6 +494,61 @@ def test_a_proof_is_on_images_that_no_curve_saw(folder, engine, monkeypatch, the
     (seeds,) = proofs
     assert len(seeds.prove) == 20
     assert not {*theirs, *range(200, 220)} & {*seeds.prove, *seeds.pool}
+
+
+@pytest.mark.parametrize("reference", ["nothing", "nothing.zip"])
+def test_what_a_job_says_names_no_folder_of_this_machine(folder, engine, reference):
+    (folder / "nothing").mkdir(exist_ok=True)
+    (folder / "nothing.zip").write_bytes(b"PK")
+    run = dissect.open(folder / "run.h5")
+    key = dissect.effects.add(run, dissect.artifacts.rare(run, LAYER))
+    told = ended(engine, Asked(CURVE, "run", LAYER, ranking=key, reference=reference, images=20, extractor="pixels"))
+    assert reference in told.error
+    assert str(folder) not in told.error
+
+
+def test_a_ranking_that_may_be_chance_says_so(folder):
+    found = Library([folder / "run.h5"]).runs[0]
+    score = np.linspace(0, 1, found.layer(LAYER).units)
+    for p, expected in ((0.2, True), (0.01, False)):
+        ranking = Ranking({"strategy": "tagged", "layer": LAYER}, score, {"p_adjusted": np.full(len(score), p)})
+        first = gallery(found, ranking)[0]
+        assert (getattr(first, "id", "") == "artifacts-chance") == expected
+
+
+def brought(regions):
+    """A file of tags as a browser sends it."""
+    seeds = np.array(list(regions))
+    return "data:;base64," + base64.b64encode(packed(Tags(seeds, np.ones(len(seeds), bool), regions))).decode()
+
+
+def test_a_brought_region_is_kept_small_and_where_it_was():
+    region = np.zeros((512, 512), bool)
+    region[100:200, 300:500] = True
+    found = Tagged.of(opened("tags.zip", brought({7: region}))).read()
+    assert len(opened("tags.zip", brought({7: region}))["regions"]["7"]) < 1000
+    np.testing.assert_array_equal(found.regions[7], region[2::4, 2::4])
+
+
+@pytest.mark.parametrize("seed", [-1, 2**32, 2**80])
+def test_seeds_that_no_page_sends_are_told(seed):
+    with pytest.raises(GanatomyError, match="expected seeds from 0"):
+        Tagged.of({"tags": {str(seed): "broken"}})
+
+
+def test_a_small_file_of_huge_regions_takes_no_memory():
+    out = io.BytesIO()
+    with zipfile.ZipFile(out, "w", zipfile.ZIP_DEFLATED) as archive:
+        picture = io.BytesIO()
+        Image.new("1", (9000, 9000)).save(picture, "PNG")
+        archive.writestr("tags.csv", "seed,tag,region\n" + "".join(f"{i},broken,r.png\n" for i in range(1000)))
+        archive.writestr("r.png", picture.getvalue())
+    assert len(out.getvalue()) < 10_000
+    tracemalloc.start()
+    with pytest.raises(GanatomyError, match="line 3: the regions are too large together"):
+        opened("tags.zip", "data:;base64," + base64.b64encode(out.getvalue()).decode())
+    assert tracemalloc.get_traced_memory()[1] < 3 * 9000**2  # of one picture
+    tracemalloc.stop()
 
 
 def drawn(mask):

@@ -2,6 +2,7 @@
 // which is taken what is new into the work as it is then: so no late answer undoes what was done meanwhile.
 "use strict";
 
+const ARTIFACT_FILE = 4e6; // characters of a request, BODY_BYTES of the server less what goes with it
 let artifactClicks = {}; // by seed, of the pictures that are shown
 let spareClicks = {}; // by unit
 
@@ -31,6 +32,14 @@ window.dash_clientside.ganatomyArtifacts = {
     return changed ? [{ ...work, tags }] : window.dash_clientside.no_update;
   },
 
+  // A file of tags goes to the server, if it takes files as large; then the same file may be opened once more.
+  brought(content, name) {
+    const none = window.dash_clientside.no_update;
+    if (!content) return [none, none, none];
+    if (content.length > ARTIFACT_FILE) return [none, `${name} is larger than the dashboard takes; make its regions smaller, or mark fewer`, null];
+    return [{ content, name, at: Date.now() }, "", null];
+  },
+
   // How each picture of the sheet looks, and how many of all have which tag.
   paint(_changed, _sheet, kept, tiles) {
     const { tags = {}, regions = {} } = artifactWork(kept);
@@ -51,7 +60,8 @@ window.dash_clientside.ganatomyArtifacts = {
   },
 
   // Take news over. `fields` are in the place of what was there, `regions` by seed beside the others; `ended` is a job:
-  // what it found is of no use if another was begun meanwhile, or if it was told before.
+  // what it found is of no use if another was begun meanwhile, or if it was told before. `at` is when: what is the same
+  // as the last time would be no news to Dash.
   merge(news, kept) {
     const work = { ...artifactWork(kept) };
     if (!news || ("ended" in news && work.job !== news.ended)) return window.dash_clientside.no_update;

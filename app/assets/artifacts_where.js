@@ -12,7 +12,7 @@ const artifactWhere = {
     if (!this.editor || this.editor.root !== root) {
       const asks = "Where is it broken? The ranking “defect” needs at least three marked images.";
       this.editor = new MarkEditor(root, asks, (seed, mask) => {
-        window.dash_clientside.set_props("artifacts-news", { data: { regions: { [seed]: mask } } });
+        window.dash_clientside.set_props("artifacts-news", { data: { regions: { [seed]: mask }, at: Date.now() } });
       });
     }
     this.editor.told(Object.keys(tags).filter((seed) => tags[seed] === "broken").map(Number), regions, this.wanted);

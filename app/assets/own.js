@@ -14,7 +14,7 @@ const ownEditor = {
     if (!this.editor || this.editor.root !== root) {
       const asks = "Where is it? An image without any mark says where it is not.";
       this.editor = new MarkEditor(root, asks, (seed, mask) => {
-        window.dash_clientside.set_props("own-news", { data: { [seed]: mask } });
+        window.dash_clientside.set_props("own-news", { data: { masks: { [seed]: mask }, at: Date.now() } });
       });
     }
     this.editor.told(chosen, masks, this.wanted);
@@ -46,10 +46,11 @@ window.dash_clientside.ganatomyOwn = {
     return JSON.stringify(now) === JSON.stringify(work) ? window.dash_clientside.no_update : [now];
   },
 
-  merge(masks, kept) {
-    const work = ownWork(kept), all = { ...(work.masks || {}), ...masks };
+  // `at` is when: what is the same as the last time would be no news to Dash.
+  merge(news, kept) {
+    const work = ownWork(kept), all = { ...(work.masks || {}), ...(news || {}).masks };
     for (const [seed, mask] of Object.entries(all)) if (!mask) delete all[seed];
-    return masks ? [{ ...work, masks: all }] : window.dash_clientside.no_update;
+    return news ? [{ ...work, masks: all }] : window.dash_clientside.no_update;
   },
 
   // How the pictures of the sheet look, and how many are chosen.

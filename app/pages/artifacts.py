@@ -57,8 +57,13 @@ def _ranking(opened: OpenRun) -> Component:
             id="artifacts-strategy", data=list(STRATEGIES), size="xs", w=120, allowDeselect=False, **aria("ranking"),
         ),
         html.Button("Rank", id="artifacts-rank", className="act main"),
-        html.Button("Cancel", id="artifacts-cancel", className="act", hidden=True),
-        html.Span(id="artifacts-says"),
+        html.Div(
+            [
+                html.Span(id="artifacts-says", role="status"),
+                html.Button("Cancel", id="artifacts-cancel", className="act", hidden=True),
+            ],
+            className="doing",  # it stays in sight: what is begun at the end of the page is told there too
+        ),
         html.Div(
             [
                 html.Span("earlier ones", className="quiet"),

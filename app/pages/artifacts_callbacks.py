@@ -76,7 +76,7 @@ def _register_questions(app: Dash, context: Context) -> None:
 
     def begin(asked: Asked) -> tuple[Any, Any]:
         number = suspects.start(asked)
-        return line(context.engine.worker.report(number)), {"fields": {"job": number, "token": asked.token}}
+        return line(context.engine.worker.report(number)), _waited_for(number, asked.token)
 
     # As they stand in the fields: the work may not have them yet while an answer that fills other fields is under way.
     fields = tuple(State(f"artifacts-{name}", "value") for name in ("reference", "images", "extractor"))
@@ -96,11 +96,15 @@ def _register_questions(app: Dash, context: Context) -> None:
 
     @app.callback(
         *started, Input("artifacts-rank", "n_clicks"), State("artifacts-who", "data"), State(WORK, "data"),
-        State("artifacts-layer", "value"), State("artifacts-strategy", "value"), prevent_initial_call=True,
+        State("artifacts-layer", "value"), State("artifacts-strategy", "value"), State("artifacts-job", "data"),
+        prevent_initial_call=True,
     )  # fmt: skip
-    def _rank(clicks: int | None, who: dict[str, Any], kept: list[Any], layer: str, strategy: str) -> tuple[Any, Any]:
+    def _rank(
+        clicks: int | None, who: dict[str, Any], kept: list[Any], layer: str, strategy: str, job: dict[str, Any] | None
+    ) -> tuple[Any, Any]:
         if not clicks:
             return no_update, no_update
+        _check_free(context, job)
         try:
             tags = Tagged.of(work_of(kept)) if strategy in ("tagged", "defect") else Tagged()
             return begin(Asked(RANK, who["slug"], str(layer), str(strategy), tags, token=who["token"]))
@@ -109,50 +113,89 @@ def _register_questions(app: Dash, context: Context) -> None:
 
     @app.callback(
         *started, Input("artifacts-measure", "n_clicks"), State("artifacts-who", "data"),
-        State("artifacts-choice", "data"), *fields, prevent_initial_call=True,
+        State("artifacts-choice", "data"), State("artifacts-job", "data"), *fields, prevent_initial_call=True,
     )  # fmt: skip
-    def _measure(clicks: int | None, who: dict[str, Any], choice: dict[str, Any] | None, *said: Any) -> tuple[Any, Any]:
+    def _measure(
+        clicks: int | None, who: dict[str, Any], choice: dict[str, Any] | None, job: dict[str, Any] | None, *said: Any
+    ) -> tuple[Any, Any]:
+        if not clicks:
+            return no_update, no_update
+        _check_free(context, job)
         try:
-            return begin(of_distances(CURVE, who, choice, said, [])) if clicks else (no_update, no_update)
+            return begin(of_distances(CURVE, who, choice, said, []))
         except GanatomyError as error:
             return trouble(error), no_update
 
     @app.callback(
         *started, Input("artifacts-prove", "n_clicks"), State("artifacts-who", "data"),
-        State("artifacts-choice", "data"), State("artifacts-units", "data"), *fields, prevent_initial_call=True,
+        State("artifacts-choice", "data"), State("artifacts-job", "data"), State("artifacts-units", "data"), *fields,
+        prevent_initial_call=True,
     )  # fmt: skip
     def _prove(
-        clicks: int | None, who: dict[str, Any], choice: dict[str, Any] | None, units: list[int], *said: Any
-    ) -> tuple[Any, Any]:
+        clicks: int | None, who: dict[str, Any], choice: dict[str, Any] | None, job: dict[str, Any] | None,
+        units: list[int], *said: Any,
+    ) -> tuple[Any, Any]:  # fmt: skip
+        if not clicks:
+            return no_update, no_update
+        _check_free(context, job)
         try:
-            return begin(of_distances(PROVE, who, choice, said, units)) if clicks else (no_update, no_update)
+            return begin(of_distances(PROVE, who, choice, said, units))
         except GanatomyError as error:
             return trouble(error), no_update
 
     @app.callback(
         *started, Input("artifacts-checkpoint", "n_clicks"), State("artifacts-who", "data"),
-        State("artifacts-edits", "data"), prevent_initial_call=True,
+        State("artifacts-edits", "data"), State("artifacts-job", "data"), prevent_initial_call=True,
     )  # fmt: skip
-    def _checkpoint(clicks: int | None, who: dict[str, Any], edits: str | None) -> tuple[Any, Any]:
+    def _checkpoint(
+        clicks: int | None, who: dict[str, Any], edits: str | None, job: dict[str, Any] | None
+    ) -> tuple[Any, Any]:
         if not clicks:
             return no_update, no_update
+        _check_free(context, job)
         rewriting = context.engine.rewriting
         try:
             token = rewriting.start(who["slug"], "export", {"edits": edits or ""})
-            return line(rewriting.report(token)), {"fields": {"job": token, "token": ""}}
+            return line(rewriting.report(token)), _waited_for(token)
         except GanatomyError as error:
             return trouble(error), no_update
+
+
+def _waited_for(job: int | str, token: str = "") -> dict[str, Any]:
+    """Return the news that a job has begun; a file that an earlier one made is then not offered any more."""
+    return {"fields": {"job": job, "token": token, "made": None}}
+
+
+def _found(context: Context, job: dict[str, Any]) -> Report:
+    """Return how a job stands: a number is one of this room's, a token that of an export."""
+    if isinstance(job["job"], str):
+        return context.engine.rewriting.report(job["job"])
+    return context.engine.suspects.report(int(job["job"]), str(job["token"]))
+
+
+def _check_free(context: Context, job: dict[str, Any] | None) -> None:
+    """Raise GanatomyError while a job is waited for: a page knows one, and what another found would be lost."""
+    try:
+        report = _found(context, job) if job else None
+    except GanatomyError:
+        return  # it is not known any more
+    if report is not None and not report.state.ended:
+        raise GanatomyError("something else is being done for this page: wait for it, or cancel it")
+
+
+def _saved(context: Context, slug: str, made: Any) -> Any:
+    """Return the link by which a file that a job has made is saved; no_update if it is not kept any more."""
+    try:
+        name = context.engine.suspects.exports.file(str(made["file"])).name
+    except (GanatomyError, KeyError, TypeError):
+        return no_update
+    address = link("rewriting", slug, "export", made["file"])
+    return html.A(f"Save {name}", href=address, download=name, id="artifacts-made", className="act main")
 
 
 def _register_jobs(app: Dash, context: Context) -> None:
     """Watch what was begun, take what it found, cancel it."""
     suspects, worker = context.engine.suspects, context.engine.worker
-
-    def found(job: dict[str, Any]) -> Report:
-        """Return how a job stands: a number is one of this room's, a token that of an export."""
-        if isinstance(job["job"], str):
-            return context.engine.rewriting.report(job["job"])
-        return suspects.report(int(job["job"]), str(job["token"]))
 
     @app.callback(
         Output("artifacts-says", "children", allow_duplicate=True),
@@ -164,7 +207,7 @@ def _register_jobs(app: Dash, context: Context) -> None:
             return no_update, no_update
         ended = {"ended": job["job"]}
         try:
-            report = found(job)
+            report = _found(context, job)
         except GanatomyError as error:
             return trouble(error), ended
         if not report.state.ended:
@@ -172,9 +215,8 @@ def _register_jobs(app: Dash, context: Context) -> None:
         if report.state is not JobState.DONE:
             return html.Span(report.error or report.state.value, className="trouble"), ended
         if isinstance(report.result, dict):
-            address = link("rewriting", who["slug"], "export", report.result["file"])
-            name = report.result["name"]
-            return html.A(f"Save {name}", href=address, download=name, id="artifacts-made", className="act main"), ended
+            made = {"file": report.result["file"]}
+            return _saved(context, str(who["slug"]), made), ended | {"fields": {"made": made}}
         asked: Asked = report.details
         if asked.what == RANK:
             return line(report), ended | {
@@ -190,7 +232,7 @@ def _register_jobs(app: Dash, context: Context) -> None:
     )  # fmt: skip
     def _cancel(clicks: int | None, job: dict[str, Any] | None) -> bool:
         if clicks and job:
-            worker.cancel(found(job).id)
+            worker.cancel(_found(context, job).id)
         return False
 
     @app.callback(
@@ -211,12 +253,13 @@ def _register_choice(app: Dash, context: Context) -> None:
         *(Output(f"artifacts-{name}", "value") for name in FIELDS), Output("artifacts-suspects", "children"),
         Output("artifacts-curve", "children"), Output("artifacts-chosen", "children"),
         Output("artifacts-sides", "children"), Output("artifacts-known", "data"), Output("artifacts-known", "value"),
-        Output("artifacts-knowns", "hidden"), Output("artifacts-done", "data"), Input("artifacts-choice", "data"),
-        State("artifacts-who", "data"), State("artifacts-done", "data"),
+        Output("artifacts-knowns", "hidden"), Output("artifacts-done", "data"),
+        Output("artifacts-says", "children", allow_duplicate=True), Input("artifacts-choice", "data"),
+        State("artifacts-who", "data"), State("artifacts-done", "data"), prevent_initial_call="initial_duplicate",
     )  # fmt: skip
     def _show(choice: dict[str, Any] | None, who: dict[str, Any], done: dict[str, Any] | None) -> tuple[Any, ...]:
         if choice is None:
-            return (no_update,) * (len(FIELDS) + 8)
+            return (no_update,) * (len(FIELDS) + 9)
         run, before = context.opened(str(who["slug"])), done or {}
         shown = {name: choice.get(name) for name in ("ranking", "curve", "count", "spared")}
         changed = {name for name in shown if shown[name] != before.get(name)} if done else set(shown)
@@ -225,7 +268,8 @@ def _register_choice(app: Dash, context: Context) -> None:
         earlier: tuple[Any, ...] = (no_update,) * 3
         if known is not None:
             earlier = [{"value": k, "label": v} for k, v in known.items()], choice.get("ranking") or None, not known
-        return *_fields(run.run.layers, choice, done is None, changed), *results, *earlier, shown
+        said = no_update if done else _saved(context, run.slug, choice.get("made"))  # what was made before a reload
+        return *_fields(run.run.layers, choice, done is None, changed), *results, *earlier, shown, said
 
 
 def _fields(layers: Any, choice: dict[str, Any], first: bool, changed: set[str]) -> tuple[Any, ...]:

@@ -20,6 +20,7 @@ from ..proof import unseen
 from .frame import chart, strip
 
 SHOWN, SUSPECTS = 8, 20
+ALPHA = 0.05  # above it, a ranking by tags may be chance
 
 
 def gallery(opened: OpenRun, ranking: Ranking | None) -> list[Component]:
@@ -42,6 +43,13 @@ def gallery(opened: OpenRun, ranking: Ranking | None) -> list[Component]:
         name = {"type": "artifacts-spare", "unit": row["unit"]}
         spare = html.Button("spare", id=name, className="act small", title="keep this unit in any case")
         cards.append(html.Div([face, spare], className="card unit suspect"))
+    adjusted = ranking.details.get("p_adjusted")
+    if adjusted is not None and adjusted.min() > ALPHA:
+        said = (
+            "With these tags, chance alone could put such units first (p counts that all units were looked at). With "
+            "more tags of both kinds a ranking says more; below is seen what taking the units away does."
+        )
+        cards.insert(0, html.P(said, className="note wide", id="artifacts-chance"))
     return cards or [html.P("This ranking can judge none of the units.", className="note")]
 
 

@@ -29,8 +29,9 @@ def panel(run: OpenRun) -> Component:
         html.Span(id="artifacts-tags", className="num"),
         html.Button("Save tags", id="artifacts-save", className="act"),
         dcc.Upload(
-            html.Button("Open tags", className="act"), id="artifacts-open", max_size=2**26, accept=".csv,.zip",
+            html.Button("Open tags", className="act"), id="artifacts-open", max_size=2**28, accept=".csv,.zip",
         ),
+        dcc.Store(id="artifacts-brought"),
         html.Span(id="artifacts-opened"),
     ]  # fmt: skip
     note = [
@@ -67,6 +68,12 @@ def register(app: Dash, context: Context) -> None:
         Input(WORK, "data"), Input("artifacts-sheet", "children"), State(WORK, "data"), State(TILE, "id"),
     )  # fmt: skip
 
+    app.clientside_callback(
+        _here("brought"), Output("artifacts-brought", "data"), Output("artifacts-opened", "children"),
+        Output("artifacts-open", "contents"), Input("artifacts-open", "contents"), State("artifacts-open", "filename"),
+        prevent_initial_call=True,
+    )  # fmt: skip
+
     @app.callback(
         Output("artifacts-sheet", "children"), Output("artifacts-first", "data"),
         Input("artifacts-earlier", "n_clicks"), Input("artifacts-later", "n_clicks"), State("artifacts-first", "data"),
@@ -77,8 +84,8 @@ def register(app: Dash, context: Context) -> None:
         return sheet(context.opened(str(who["slug"])), first), first
 
     @app.callback(
-        Output("artifacts-file", "data"), Output("artifacts-opened", "children"), Input("artifacts-save", "n_clicks"),
-        State(WORK, "data"), prevent_initial_call=True,
+        Output("artifacts-file", "data"), Output("artifacts-opened", "children", allow_duplicate=True),
+        Input("artifacts-save", "n_clicks"), State(WORK, "data"), prevent_initial_call=True,
     )  # fmt: skip
     def _save(clicks: int | None, kept: list[Any]) -> tuple[Any, Any]:
         if not clicks:
@@ -95,17 +102,18 @@ def register(app: Dash, context: Context) -> None:
 
     @app.callback(
         Output("artifacts-news", "data", allow_duplicate=True),
-        Output("artifacts-opened", "children", allow_duplicate=True), Input("artifacts-open", "contents"),
-        State("artifacts-open", "filename"), prevent_initial_call=True,
+        Output("artifacts-opened", "children", allow_duplicate=True), Input("artifacts-brought", "data"),
+        prevent_initial_call=True,
     )  # fmt: skip
-    def _open(content: str | None, name: str | None) -> tuple[Any, Any]:
-        if not content:
+    def _open(brought: dict[str, Any] | None) -> tuple[Any, Any]:
+        if not brought:
             return no_update, no_update
+        name = str(brought.get("name"))
         try:
-            found = opened(str(name), content)
+            found = opened(name, str(brought.get("content")))
         except GanatomyError as error:
             return no_update, trouble(error)
-        return {"fields": found}, f"{len(found['tags'])} tags of {name}"
+        return {"fields": found, "at": brought.get("at")}, f"{len(found['tags'])} tags of {name}"
 
 
 def work_of(kept: list[Any] | None) -> dict[str, Any]:
