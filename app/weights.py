@@ -98,6 +98,11 @@ class Weights:
         self._missing[run.id] = (sources, why)
         raise GanatomyError(why)
 
+    def called(self, run: Run) -> str:
+        """Return the name of what :meth:`of` has found, as a command line in its folder takes it; no path of it."""
+        source = self._found.get(run.id, str(run.manifest["generator"]["name"]))
+        return Path(source).name if Path(source).exists() else source
+
     def _sources(self, run: Run) -> list[str]:
         """Return what may be the run's generator, the likeliest first; GanatomyError if there is nothing."""
         name = str(run.manifest["generator"]["name"])

@@ -1,15 +1,19 @@
 """In a browser: a concept is drawn on a few images, its units are found, and its masks are dissected by."""
 
 import zipfile
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
 import torch
 from dashboard import chromium, serving, visitors  # noqa: F401
+from networks import dcgan_tensors
 
 import dissect
 import segmodels
+from app.pages.own import drawn_by
 from app.sketches import MOST, Drawn
+from app.weights import Weights
 from segmodels import GanatomyError
 
 LAYER, CONCEPT = "layer2", "cross"
@@ -98,6 +102,28 @@ def test_draw_compare_reload_save_and_dissect(address, folder, crosses, visitors
     assert str(first) in page.input_value('#paint [data-part="units"]').split(", ")
     other = visitors(address).visit("/own/run", "#own-sheet button")  # another visitor has none of it
     other.until("() => document.querySelector('#own-count').innerText === '0 chosen, 0 marked'")
+
+
+@pytest.mark.parametrize(
+    ("samples", "said"),
+    [
+        ({}, "dcgan.pth"),
+        ({"truncation": 1.0, "cutoff": None, "classes": None, "noise": "const"}, "dcgan.pth"),
+        ({"truncation": 0.5, "cutoff": 8, "noise": "none"}, "dcgan.pth --truncation 0.5 --cutoff 8 --noise none"),
+        ({"truncation": 0.4, "classes": 207}, "dcgan.pth --class 207 --truncation 0.4"),
+    ],
+)
+def test_the_command_draws_the_images_that_were_drawn_on(samples, said):
+    assert drawn_by("dcgan.pth", SimpleNamespace(manifest={"samples": samples})) == said
+
+
+def test_the_command_names_the_file_that_a_run_was_made_of(tmp_path):
+    torch.save(dcgan_tensors(), tmp_path / "net.pth")
+    generator = dissect.load(tmp_path / "net.pth")
+    run = dissect.run(generator, segmodels.load("colors"), generator.default_layers()[:1], 8, tmp_path / "run.h5")
+    weights = Weights()
+    weights.of(run)
+    assert weights.called(run) == "net.pth"
 
 
 PNG = "data:image/png;base64,iVBORw0KGgo="

@@ -3,18 +3,21 @@
 from __future__ import annotations
 
 import math
+import shlex
 from typing import Any
 
 import dash_mantine_components as dmc
 from dash import ALL, ClientsideFunction, Dash, Input, Output, State, ctx, dcc, html, no_update
 from dash.development.base_component import Component
 
+from dissect import Run
 from dissect.sketch import Sketch
 from segmodels import GanatomyError
 
 from ..context import Address, Context, link
 from ..facts import number
 from ..library import OpenRun
+from ..redrawn import how_drawn
 from ..sketches import Drawn
 from .frame import aria, data, page, section, strip
 from .measure_panel import trouble
@@ -122,7 +125,8 @@ def register(app: Dash, context: Context) -> None:
         opened = context.opened(slug)
         try:
             drawn = Drawn.of(_work(kept))
-            return _units(opened, drawn, sketches.agreement(opened, str(layer), drawn)), ""
+            found = sketches.agreement(opened, str(layer), drawn)
+            return _units(opened, drawn, found, context.engine.live.weights.called(opened.run)), ""
         except GanatomyError as error:
             return no_update, trouble(error)
 
@@ -173,7 +177,18 @@ def _work(kept: list[Any] | None) -> dict[str, Any]:
     return first if isinstance(first, dict) else {}
 
 
-def _units(opened: OpenRun, drawn: Drawn, found: Sketch) -> Component:
+def drawn_by(source: str, run: Run) -> str:
+    """Return what a command line has to say that the images of seeds are those of a run: masks are of these alone."""
+    how, said = how_drawn(run), [shlex.quote(source)]
+    usual = {"class": None, "truncation": 1.0, "cutoff": None, "noise": "const"}
+    for name, value in usual.items():
+        given = how["classes" if name == "class" else name]
+        if given != value:
+            said += [f"--{name}", str(given)]
+    return " ".join(said)
+
+
+def _units(opened: OpenRun, drawn: Drawn, found: Sketch, source: str) -> Component:
     """Return the units that agree most, and what to do with them."""
     rows = [row for row in found.rows(SHOWN) if row["iou"] > row["chance"]]
     if not rows:
@@ -191,11 +206,12 @@ def _units(opened: OpenRun, drawn: Drawn, found: Sketch) -> Component:
     best = ",".join(str(row["unit"]) for row in rows[:PAINTED])
     seeds = ",".join(map(str, sorted(drawn.seeds)))
     stem, _ = drawn.folder()
-    manifest = opened.run.manifest["generator"]["name"]
-    command = f"ganatomy dissect {manifest} --segmenter masks:{stem} --seeds {seeds} --out {stem}.h5"
+    command = (
+        f"ganatomy dissect {drawn_by(source, opened.run)} --segmenter masks:{stem} --seeds {seeds} --out {stem}.h5"
+    )
     note = (
-        f"On {found.images} images, each read at the level that the others chose; ± is the jackknife error over them. "
-        "So few find units that may be meant; they do not label them."
+        f"Units of {found.layer}, on {found.images} images, each read at the level that the others chose; ± is the "
+        "jackknife error over them. So few find units that may be meant; they do not label them."
     )
     more = html.P(
         ["With ten images or more, saved as masks and unpacked, they can be dissected by it: ", html.Code(command)],
