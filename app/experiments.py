@@ -26,6 +26,7 @@ from .weights import Weights
 
 TOP = 20  # units of a concept
 LARGEST_SEED = 2**32 - 1
+MOST_NAMED = 100_000  # units in a list: more than any layer has
 TO = ("zero", "mean", "other")
 INSERTED = ("concept-mean", "quantile")
 
@@ -194,7 +195,10 @@ def parse_units(text: str, option: str = "--units") -> list[int]:
     try:
         for part in text.split(","):
             first, colon, last = part.partition(":")
-            units += range(int(first), int(last)) if colon else [int(first)]
+            some = range(int(first), int(last)) if colon else [int(first)]
+            if len(some[: MOST_NAMED + 1]) + len(units) > MOST_NAMED:  # each would be an object of its own
+                raise GanatomyError(f"{option}: expected at most {MOST_NAMED:,} numbers, got {text[:80]!r}")
+            units += some
     except ValueError as error:
         raise GanatomyError(f"{option}: expected a list like 1,2,40 or A:B, got {text!r}") from error
     if not units or min(units) < 0:

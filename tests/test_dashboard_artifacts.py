@@ -271,6 +271,7 @@ def test_a_region_that_comes_from_elsewhere_is_shown_and_not_painted_over(addres
     other.until("() => document.querySelector('#artifacts-tags').innerText === '1 broken, 1 fine'")
     other.mark("artifacts-where", 0, (0.1, 0.75, 0.25, 0.9))
     visitor.until("() => document.querySelector('#artifacts-tags').innerText === '1 broken, 1 fine'")
+    page.bring_to_front()  # one that is not seen draws slowly
     visitor.mark("artifacts-where", 0, (0.45, 0.05, 0.55, 0.15))
     page.wait_for_timeout(100)
     with page.expect_download() as saving:

@@ -346,7 +346,7 @@ def test_another_segmenter_is_taken_if_it_is_named(run_file, capsys):
 
 def test_units_and_shares_as_text():
     assert parse_units("3,1:4") == [3, 1, 2, 3]
-    for text in ("", "1,", "2:1", "-1", "1.5"):
+    for text in ("", "1,", "2:1", "-1", "1.5", "0:99999999999", f"3,0:{10**40}"):
         with pytest.raises(GanatomyError, match="--units"):
             parse_units(text)
     assert [percent(v) for v in (None, 0, 0.5, 0.00012)] == ["–", "0.0%", "50.0%", "0.012%"]
