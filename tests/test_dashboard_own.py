@@ -11,7 +11,7 @@ from networks import dcgan_tensors
 
 import dissect
 import segmodels
-from app.pages.own import drawn_by
+from app.pages.own import command_of
 from app.sketches import MOST, Drawn
 from app.weights import Weights
 from segmodels import GanatomyError
@@ -114,7 +114,17 @@ def test_draw_compare_reload_save_and_dissect(address, folder, crosses, visitors
     ],
 )
 def test_the_command_draws_the_images_that_were_drawn_on(samples, said):
-    assert drawn_by("dcgan.pth", SimpleNamespace(manifest={"samples": samples})) == said
+    told = command_of("dcgan.pth", SimpleNamespace(manifest={"samples": samples}), "eye", [3, 5])
+    assert told == f"ganatomy dissect {said} --segmenter masks:eye --seeds 3,5 --out eye.h5"
+
+
+def test_classes_in_turn_are_given_for_each_seed():
+    run = SimpleNamespace(manifest={"samples": {"classes": [7, 2, 7, 2]}}, seeds=np.arange(4))
+    told = command_of("big.pth", run, "eye", [1, 2, 9])
+    assert (
+        "dissect.run(dissect.load('big.pth'), segmodels.load('masks:eye'), seeds=[1, 2, 9], classes=[2, 7, 2]," in told
+    )
+    compile(told, "told", "eval")
 
 
 def test_the_command_names_the_file_that_a_run_was_made_of(tmp_path):

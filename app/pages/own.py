@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 import shlex
+from collections.abc import Sequence
 from typing import Any
 
 import dash_mantine_components as dmc
@@ -11,6 +12,7 @@ from dash import ALL, ClientsideFunction, Dash, Input, Output, State, ctx, dcc, 
 from dash.development.base_component import Component
 
 from dissect import Run
+from dissect.generators.codes import InTurn
 from dissect.sketch import Sketch
 from segmodels import GanatomyError
 
@@ -177,15 +179,23 @@ def _work(kept: list[Any] | None) -> dict[str, Any]:
     return first if isinstance(first, dict) else {}
 
 
-def drawn_by(source: str, run: Run) -> str:
-    """Return what a command line has to say that the images of seeds are those of a run: masks are of these alone."""
-    how, said = how_drawn(run), [shlex.quote(source)]
-    usual = {"class": None, "truncation": 1.0, "cutoff": None, "noise": "const"}
+def command_of(source: str, run: Run, stem: str, seeds: Sequence[int]) -> str:
+    """Return what dissects by saved masks the images of a run's seeds, which alone they fit: a command, or Python.
+
+    A command line cannot give a class for each seed, as it takes where a run's classes take turns.
+    """
+    how, out = how_drawn(run), f"{stem}.h5"
+    if isinstance(how["classes"], InTurn):
+        call = {"seeds": list(seeds), **how, "classes": list(how["classes"].of(seeds)), "out": out}
+        given = ", ".join(f"{name}={value!r}" for name, value in call.items())
+        return f"dissect.run(dissect.load({source!r}), segmodels.load({'masks:' + stem!r}), {given})"
+    said, usual = [shlex.quote(source)], {"class": None, "truncation": 1.0, "cutoff": None, "noise": "const"}
     for name, value in usual.items():
         given = how["classes" if name == "class" else name]
         if given != value:
             said += [f"--{name}", str(given)]
-    return " ".join(said)
+    listed = ",".join(map(str, seeds))
+    return f"ganatomy dissect {' '.join(said)} --segmenter masks:{stem} --seeds {listed} --out {out}"
 
 
 def _units(opened: OpenRun, drawn: Drawn, found: Sketch, source: str) -> Component:
@@ -204,11 +214,8 @@ def _units(opened: OpenRun, drawn: Drawn, found: Sketch, source: str) -> Compone
         ]
         cards.append(html.A(face, href=link("unit", opened.slug, found.layer, row["unit"]), className="card unit"))
     best = ",".join(str(row["unit"]) for row in rows[:PAINTED])
-    seeds = ",".join(map(str, sorted(drawn.seeds)))
     stem, _ = drawn.folder()
-    command = (
-        f"ganatomy dissect {drawn_by(source, opened.run)} --segmenter masks:{stem} --seeds {seeds} --out {stem}.h5"
-    )
+    command = command_of(source, opened.run, stem, sorted(drawn.seeds))
     note = (
         f"Units of {found.layer}, on {found.images} images, each read at the level that the others chose; ± is the "
         "jackknife error over them. So few find units that may be meant; they do not label them."
