@@ -346,7 +346,7 @@ def test_rapid_moves_end_on_the_last_value_while_a_job_runs(home, visitors, monk
     unit = changing_unit()
     slowly(monkeypatch, 0.03)
     one = go(visitors(address), "/jobs")
-    fill(one, generator="planted:4", segmenter="planted", samples=2000, out="long")
+    fill(one, generator="planted:4", segmenter="planted", samples=20_000, out="long")
     one.click("#order-start")
     job(one, 1, "running")
     page = go(visitors(address), f"/unit/faces/{LAYER}/{unit}?seeds=0:6")
