@@ -29,6 +29,7 @@ from .library import UNFIT, Library, OpenRun
 from .live import Live
 from .matched import pictures
 from .orders import Orders
+from .redrawn import drawn_anew
 from .reports import Report
 from .rewritten import measures, told
 from .seeds import parse_seeds
@@ -251,12 +252,6 @@ def sampling_of(run: Run) -> Sampling:
     Raises:
         GanatomyError: if it does not: it is of given latents, of pictures, or of classes given sample by sample.
     """
-    samples = run.manifest["samples"]
-    if "pictures_sha256" in samples:
-        raise GanatomyError("this run is of pictures, and has no generator that could be rewritten")
-    if "codes_sha256" in samples:
-        raise GanatomyError("this run is of given latents; a request names images by their seeds")
-    if isinstance(samples.get("classes"), list):
+    if isinstance(run.manifest["samples"].get("classes"), list):
         raise GanatomyError("this run's classes were given sample by sample; a request names images by their seeds")
-    how = (samples["truncation"], samples["cutoff"], samples.get("noise", "const"))
-    return Sampling(samples.get("classes"), *how)
+    return drawn_anew(run)

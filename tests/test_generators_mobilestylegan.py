@@ -168,7 +168,7 @@ def test_the_mean_may_be_stored_given_or_estimated(tensors, plain, tmp_path, exp
     assert torch.equal(plain.w_avg, tensors["style_mean"][0])
     without = {key: tensor for key, tensor in tensors.items() if key != "style_mean"}
     estimated = opened(saved(without, tmp_path))
-    assert facts(estimated)["mean_w"] == ("estimated", "tensors")
+    assert facts(estimated)["mean_w"] == ("estimated from z", "tried")
     assert torch.isfinite(estimated.w_avg).all()
     given = opened(saved(without, tmp_path), w_avg=tensors["style_mean"][0].numpy())
     assert given.fingerprint == plain.fingerprint != estimated.fingerprint
@@ -446,7 +446,7 @@ def test_golden_images_of_the_graph(graph, expected):
     generator = opened(graph)
     assert_golden(generator, expected)
     assert (generator.flavour, generator.resolution, generator.num_ws) == ("openvino", 64, 11)
-    assert facts(generator)["mean_w"] == ("estimated", "tensors")
+    assert facts(generator)["mean_w"] == ("estimated from z", "tried")
 
 
 def test_random_noise_of_a_graph_has_the_strength_of_its_maps(graph, tensors):

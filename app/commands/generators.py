@@ -11,6 +11,7 @@ import typer
 import dissect
 from dissect import GanatomyError, Generator
 from dissect.generators import catalog
+from dissect.generators.family import Fact
 from segmodels import fetch as fetching
 
 from ..console import columns_of, late_progress, out, print_json, print_table, progress, remark, show
@@ -76,7 +77,7 @@ def show_(
     facts, critic = described(generator), discriminator_of(generator)
     layers = [asdict(layer) for layer in generator.layers]
     known = [
-        {"name": fact.name, "value": shown(fact.value), "known_from": HOW[fact.source]} for fact in generator.facts
+        {"name": fact.name, "value": shown(fact.value), "known_from": _how(generator, fact)} for fact in generator.facts
     ]
     if as_json:
         print_json(facts | {"discriminator": critic, "facts": known, "layers": layers})
@@ -96,9 +97,16 @@ HOW = {
     "tensors": "the tensors",
     "file": "recorded in the file",
     "option": "given as an option",
-    "tried": "found by trying: measured when it was opened",
-    "assumed": "assumed: no tensor says it (--option)",
+    "tried": "found by trying",
+    "assumed": "assumed: no tensor says it",
 }
+
+
+def _how(generator: Generator, fact: Fact) -> str:
+    """Say how something is known; of what is assumed, whether it may be said otherwise."""
+    family = next((one for one in catalog.FAMILIES if one.name == generator.family), None)
+    options = [option.name for option in family.options] if family else []
+    return HOW[fact.source] + (" (--option)" if fact.source == "assumed" and fact.name in options else "")
 
 
 def shown(value: object) -> object:

@@ -1,7 +1,8 @@
 """Artifacts: tag what is broken, rank the units that draw it, choose how many to take away, and export what is left.
 
 A visitor's tags and choices are in the browser's own storage; rankings and curves lie beside the run. What the page
-does is in ``artifacts_callbacks``, tagging in ``tagging_panel``, how results are shown in ``suspects_panel``.
+does is in ``artifacts_callbacks`` and ``artifacts_jobs``, tagging in ``tagging_panel``, how results are shown in
+``suspects_panel``.
 """
 
 from __future__ import annotations

@@ -10,17 +10,16 @@ from __future__ import annotations
 
 from typing import Any
 
-from dash import ALL, ClientsideFunction, Dash, Input, Output, State, html, no_update
+from dash import ALL, ClientsideFunction, Dash, Input, Output, State, no_update
 
-from dissect.artifacts import Curve
 from segmodels import GanatomyError
 
-from ..context import Context, link
-from ..reports import Report
-from ..reports import State as JobState
+from ..context import Context
 from ..suspects import CURVE, PROVE, RANK, STRATEGIES, Asked
 from ..tagging import Tagged
+from . import artifacts_jobs
 from . import suspects_panel as panel
+from .artifacts_jobs import check_free, saved, waited_for
 from .measure_panel import line, trouble
 from .tagging_panel import WORK, work_of
 
@@ -33,7 +32,7 @@ def register(app: Dash, context: Context) -> None:
     """Rank, measure, choose, export."""
     _register_work(app)
     _register_questions(app, context)
-    _register_jobs(app, context)
+    artifacts_jobs.register(app, context)
     _register_choice(app, context)
 
 
@@ -76,7 +75,7 @@ def _register_questions(app: Dash, context: Context) -> None:
 
     def begin(asked: Asked) -> tuple[Any, Any]:
         number = suspects.start(asked)
-        return line(context.engine.worker.report(number)), _waited_for(number, asked.token)
+        return line(context.engine.worker.report(number)), waited_for(number, asked.token)
 
     # As they stand in the fields: the work may not have them yet while an answer that fills other fields is under way.
     fields = tuple(State(f"artifacts-{name}", "value") for name in ("reference", "images", "extractor"))
@@ -104,7 +103,7 @@ def _register_questions(app: Dash, context: Context) -> None:
     ) -> tuple[Any, Any]:
         if not clicks:
             return no_update, no_update
-        _check_free(context, job)
+        check_free(context, job)
         try:
             tags = Tagged.of(work_of(kept)) if strategy in ("tagged", "defect") else Tagged()
             return begin(Asked(RANK, who["slug"], str(layer), str(strategy), tags, token=who["token"]))
@@ -120,7 +119,7 @@ def _register_questions(app: Dash, context: Context) -> None:
     ) -> tuple[Any, Any]:
         if not clicks:
             return no_update, no_update
-        _check_free(context, job)
+        check_free(context, job)
         try:
             return begin(of_distances(CURVE, who, choice, said, []))
         except GanatomyError as error:
@@ -137,7 +136,7 @@ def _register_questions(app: Dash, context: Context) -> None:
     ) -> tuple[Any, Any]:  # fmt: skip
         if not clicks:
             return no_update, no_update
-        _check_free(context, job)
+        check_free(context, job)
         try:
             return begin(of_distances(PROVE, who, choice, said, units))
         except GanatomyError as error:
@@ -152,100 +151,13 @@ def _register_questions(app: Dash, context: Context) -> None:
     ) -> tuple[Any, Any]:
         if not clicks:
             return no_update, no_update
-        _check_free(context, job)
+        check_free(context, job)
         rewriting = context.engine.rewriting
         try:
             token = rewriting.start(who["slug"], "export", {"edits": edits or ""})
-            return line(rewriting.report(token)), _waited_for(token)
+            return line(rewriting.report(token)), waited_for(token)
         except GanatomyError as error:
             return trouble(error), no_update
-
-
-def _waited_for(job: int | str, token: str = "") -> dict[str, Any]:
-    """Return the news that a job has begun; a file that an earlier one made is then not offered any more."""
-    return {"fields": {"job": job, "token": token, "made": None}}
-
-
-def _found(context: Context, job: dict[str, Any]) -> Report:
-    """Return how a job stands: a number is one of this room's, a token that of an export."""
-    if isinstance(job["job"], str):
-        return context.engine.rewriting.report(job["job"])
-    return context.engine.suspects.report(int(job["job"]), str(job["token"]))
-
-
-def _check_free(context: Context, job: dict[str, Any] | None) -> None:
-    """Raise GanatomyError while a job is waited for: a page knows one, and what another found would be lost."""
-    try:
-        report = _found(context, job) if job else None
-    except GanatomyError:
-        return  # it is not known any more
-    if report is not None and not report.state.ended:
-        raise GanatomyError("something else is being done for this page: wait for it, or cancel it")
-
-
-def _saved(context: Context, slug: str, made: Any) -> Any:
-    """Return the link by which a file that a job has made is saved; no_update if it is not kept any more."""
-    try:
-        name = context.engine.suspects.exports.file(str(made["file"])).name
-    except (GanatomyError, KeyError, TypeError):
-        return no_update
-    address = link("rewriting", slug, "export", made["file"])
-    return html.A(f"Save {name}", href=address, download=name, id="artifacts-made", className="act main")
-
-
-def _register_jobs(app: Dash, context: Context) -> None:
-    """Watch what was begun, take what it found, cancel it."""
-    suspects, worker = context.engine.suspects, context.engine.worker
-
-    @app.callback(
-        Output("artifacts-says", "children", allow_duplicate=True),
-        Output("artifacts-news", "data", allow_duplicate=True), Input("artifacts-poll", "n_intervals"),
-        State("artifacts-job", "data"), State("artifacts-who", "data"), prevent_initial_call=True,
-    )  # fmt: skip
-    def _look(_polls: int, job: dict[str, Any] | None, who: dict[str, Any]) -> tuple[Any, Any]:
-        if not job:
-            return no_update, no_update
-        ended = {"ended": job["job"]}
-        try:
-            report = _found(context, job)
-        except GanatomyError as error:
-            return trouble(error), ended
-        if not report.state.ended:
-            return line(report), no_update
-        if report.state is not JobState.DONE:
-            return html.Span(report.error or report.state.value, className="trouble"), ended
-        if isinstance(report.result, dict):
-            made = {"file": report.result["file"]}
-            return _saved(context, str(who["slug"]), made), ended | {"fields": {"made": made}}
-        asked: Asked = report.details
-        if asked.what == RANK:
-            return line(report), ended | {
-                "fields": {"ranking": report.result, "ranked": asked.layer, "curve": "", "spared": ""}
-            }
-        curve: Curve = context.opened(asked.slug).run.effects[report.result]
-        counted = {"count": curve.best} if curve.helps else {}
-        return line(report), ended | {"fields": {"curve": report.result, **counted}}
-
-    @app.callback(
-        Output("artifacts-cancel", "disabled"), Input("artifacts-cancel", "n_clicks"), State("artifacts-job", "data"),
-        prevent_initial_call=True,
-    )  # fmt: skip
-    def _cancel(clicks: int | None, job: dict[str, Any] | None) -> bool:
-        if clicks and job:
-            worker.cancel(_found(context, job).id)
-        return False
-
-    @app.callback(
-        Output("artifacts-news", "data", allow_duplicate=True), Input("artifacts-known", "value"),
-        State("artifacts-choice", "data"), State("artifacts-who", "data"), prevent_initial_call=True,
-    )  # fmt: skip
-    def _again(key: str | None, choice: dict[str, Any] | None, who: dict[str, Any]) -> Any:
-        """Go back to an earlier ranking, with its latest curve."""
-        if not key or key == (choice or {}).get("ranking"):
-            return no_update
-        run = context.opened(str(who["slug"]))
-        layer = suspects.ranking(run, key).layer
-        return {"fields": {"ranking": key, "ranked": layer, "curve": suspects.curve_of(run, key), "spared": ""}}
 
 
 def _register_choice(app: Dash, context: Context) -> None:
@@ -268,7 +180,7 @@ def _register_choice(app: Dash, context: Context) -> None:
         earlier: tuple[Any, ...] = (no_update,) * 3
         if known is not None:
             earlier = [{"value": k, "label": v} for k, v in known.items()], choice.get("ranking") or None, not known
-        said = no_update if done else _saved(context, run.slug, choice.get("made"))  # what was made before a reload
+        said = no_update if done else saved(context, run.slug, choice.get("made"))  # what was made before a reload
         return *_fields(run.run.layers, choice, done is None, changed), *results, *earlier, shown, said
 
 

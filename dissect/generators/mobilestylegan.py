@@ -18,7 +18,7 @@ from .codes import Codes
 from .family import Fact, Family, Opening, Option, Slices
 from .mobilestylegan_layouts import LAYOUTS, MAX_BLOCKS, MAX_MAPPING, OfGraphs
 from .mobilestylegan_network import SUBBANDS, Block, Config, Network, StyledConv, ToImage, Upsampler, inverse_haar
-from .stylebased import StyleGenerator, as_mean, noise_maps, positive
+from .stylebased import StyleGenerator, as_mean, noise_maps, positive, tell_mean
 
 FAMILY_NAME = "mobilestylegan"
 NOISE_SEED = 0  # of the constant maps of a file without any: const is what noise seed 0 is
@@ -169,8 +169,8 @@ def configure(opening: Opening) -> Config:
     )
     opening.read_off(
         w_dim=w_dim, num_ws=config.num_ws, mapping_layers=layers, channels=list(channels), folded=folded,
-        mean_w="estimated" if mean is None else "stored",
     )  # fmt: skip
+    tell_mean(opening, mean is not None)
     if folded:
         opening.read_off(noise="stored maps", noise_strength="root mean square of each stored map")
         return replace(config, lr_multiplier=1.0)

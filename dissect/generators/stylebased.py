@@ -17,6 +17,7 @@ from segmodels import GanatomyError
 from .arrays import read_array
 from .base import Generator, State
 from .codes import NO_NOISE, Codes
+from .family import Fact, Opening
 
 ESTIMATE = 4096  # random z whose mean w stands in for a mean that the file does not hold
 ESTIMATE_SEED = 0
@@ -34,6 +35,13 @@ class ScaledLinear(nn.Module):
     def forward(self, x: Tensor) -> Tensor:
         """Return [N, outputs]."""
         return F.linear(x, self.weight * self.weight_gain, self.bias * self.bias_gain)
+
+
+def tell_mean(opening: Opening, stored: bool) -> None:
+    """Add to what is known where the mean w comes from, unless it was given, which is told as an option."""
+    if "w_avg" not in opening.given:
+        known = ("stored", "tensors") if stored else ("estimated from z", "tried")
+        opening.facts.append(Fact("mean_w", *known))
 
 
 def pixel_norm(x: Tensor) -> Tensor:

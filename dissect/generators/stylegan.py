@@ -24,7 +24,7 @@ from .layers import rgb
 from .mobilestylegan import NOISE_SEED, as_maps
 from .pggan import fraction, level, truth, whole
 from .pggan_network import doubled
-from .stylebased import StyleGenerator, as_mean, noise_maps, positive
+from .stylebased import StyleGenerator, as_mean, noise_maps, positive, tell_mean
 from .stylegan_layouts import (
     LAYOUTS,
     LR_MULTIPLIER,
@@ -199,9 +199,7 @@ def configure(opening: Opening) -> Config:
         w_dim=config.w_dim, num_ws=config.num_ws, mapping_layers=layers, channels=list(channels[1::2]),
         arithmetic="rosinality's port" if port else "the paper's",
     )  # fmt: skip
-    if "w_avg" not in opening.given:
-        known = ("stored", "tensors") if config.mean_w else ("estimated from z", "tried")
-        opening.facts.append(Fact("mean_w", *known))
+    tell_mean(opening, config.mean_w)
     config = replace(
         config,
         lr_multiplier=LR_MULTIPLIER

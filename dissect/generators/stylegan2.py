@@ -12,9 +12,9 @@ from segmodels import GanatomyError
 
 from ..hooks import Site
 from .base import Layer, State
-from .family import Fact, Family, Opening, Option, Slices
+from .family import Family, Opening, Option, Slices
 from .layers import rgb
-from .stylebased import StyleGenerator, as_mean, noise_maps, positive
+from .stylebased import StyleGenerator, as_mean, noise_maps, positive, tell_mean
 from .stylegan2_layouts import LAYOUTS, LR_MULTIPLIER, MAX_BLOCKS, MAX_MAPPING
 from .stylegan2_network import Block, Config, Network, StyledConv, upsampled
 
@@ -187,10 +187,7 @@ def configure(opening: Opening) -> Config:
         w_dim=config.w_dim, num_ws=config.num_ws, mapping_layers=layers, channels=list(channels),
         architecture=architecture, noise_inputs=config.noise,
     )  # fmt: skip
-    if "w_avg" not in opening.given:
-        opening.facts.append(
-            Fact("mean_w", "stored", "tensors") if config.mean_w else Fact("mean_w", "estimated from z", "tried")
-        )
+    tell_mean(opening, config.mean_w)
     return replace(
         config,
         lr_multiplier=opening.setting("lr_multiplier"),

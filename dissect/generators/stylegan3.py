@@ -16,9 +16,9 @@ from segmodels.files import shown
 from ..hooks import Site
 from .arrays import read_array
 from .base import Layer, State
-from .family import Fact, Family, Opening, Option, Slices
+from .family import Family, Opening, Option, Slices
 from .layers import rgb
-from .stylebased import StyleGenerator, as_mean, positive
+from .stylebased import StyleGenerator, as_mean, positive, tell_mean
 from .stylegan2 import LICENCE, NO_CLAMP, clamp
 from .stylegan3_layouts import LAYER, LAYOUTS, MAX_MAPPING
 from .stylegan3_network import Config, FilteredConv, Fourier, LayerConfig, Network, ToImage
@@ -188,10 +188,7 @@ def configure(opening: Opening) -> Config:
         w_dim=config.w_dim, num_ws=config.num_ws, mapping_layers=count, conv_kernel=layers[0].kernel,
         use_radial_filters=radial, sizes=[layer.size for layer in layers], channels=[x.outputs for x in layers],
     )  # fmt: skip
-    if "w_avg" not in opening.given:
-        opening.facts.append(
-            Fact("mean_w", "stored", "tensors") if config.mean_w else Fact("mean_w", "estimated from z", "tried")
-        )
+    tell_mean(opening, config.mean_w)
     config = replace(
         config,
         **{name: opening.setting(name) for name in ("lr_multiplier", "conv_clamp", "output_scale", "first_cutoff")},
