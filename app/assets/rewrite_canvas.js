@@ -196,7 +196,7 @@ class MaskPainter {
     const brush = shade.getContext("2d");
     brush.globalCompositeOperation = "source-over";
     brush.clearRect(0, 0, shade.width, shade.height);
-    brush.fillStyle = "#0b0d14b8";
+    brush.fillStyle = "#0b0d148c";
     brush.fillRect(0, 0, shade.width, shade.height);
     brush.globalCompositeOperation = "destination-out";
     brush.drawImage(mask, 0, 0);
