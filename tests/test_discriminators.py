@@ -2,6 +2,7 @@
 
 import math
 from itertools import pairwise
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -10,10 +11,11 @@ from torch.nn import functional as F
 
 import dissect
 from dissect import GanatomyError
-from dissect.generators.checkpoint import StoredNetwork
+from dissect.generators.checkpoint import Checkpoint, StoredNetwork
 from dissect.generators.discriminators import opening
 from dissect.generators.discriminators.stylegan2 import build
 
+CPU = torch.device("cpu")
 CLAMP = 0.4  # small, so that it clamps
 WIDTHS = {16: 5, 8: 6, 4: 7}
 HIDDEN = 9
@@ -460,6 +462,188 @@ def test_the_port_of_the_first_stylegan_is_its_definition(step, activated, tmp_p
         dissect.load_discriminator(tmp_path / "train.model", step=4)
 
 
+# -- PGGAN's and the first StyleGAN's, as NVIDIA trained them ------------------------------------------------------
+
+
+def official_tensors(family="stylegan", scores=1, deviation=1, seed=0):
+    """genforce's, of an image of 16 x 16."""
+    random = torch.Generator().manual_seed(seed)
+    shapes = {
+        "input0": (5, 3, 1, 1), "input1": (6, 3, 1, 1), "input2": (7, 3, 1, 1),
+        "layer0": (5, 5, 3, 3), "layer1": (6, 5, 3, 3), "layer2": (6, 6, 3, 3), "layer3": (7, 6, 3, 3),
+        "layer4": (7, 7 + deviation, 3, 3), "layer5": (9, 7 * 16), "layer6": (scores, 9),
+    }  # fmt: skip
+    found = {"lod": torch.zeros(())}
+    for name, shape in shapes.items():
+        found[f"{name}.weight"] = torch.randn(*shape, generator=random)
+        found[f"{name}.bias"] = torch.randn(shape[0], generator=random)
+    if family == "stylegan":
+        found |= {"layer1.blur.kernel": BLUR.repeat(5, 1, 1, 1), "layer3.blur.kernel": BLUR.repeat(6, 1, 1, 1)}
+    return found
+
+
+def turned(value):
+    """A tensor with the axes of TensorFlow."""
+    return value.permute(2, 3, 1, 0) if value.ndim == 4 else value.T if value.ndim == 2 else value
+
+
+def of_nvidia(tensors, down="Conv1_down"):
+    """genforce's of 16 x 16 as NVIDIA's variables."""
+    names = {f"input{b}": f"FromRGB_lod{b}" for b in range(3)}
+    names |= {"layer0": "16x16/Conv0", "layer1": f"16x16/{down}", "layer2": "8x8/Conv0", "layer3": f"8x8/{down}"}
+    names |= {"layer4": "4x4/Conv", "layer5": "4x4/Dense0", "layer6": "4x4/Dense1"}
+    found = {"lod": tensors["lod"]}
+    for key, value in tensors.items():
+        name, _, part = key.rpartition(".")
+        if name in names:
+            found[f"{names[name]}/{part}"] = turned(value)
+    return found
+
+
+def official(t, images, family, fused, group, classes=None):
+    """Scores in float64: halving by shifted sums."""
+    t = {key: value.double() for key, value in t.items()}
+
+    def conv(x, name, pad):
+        w = t[f"{name}.weight"]
+        return F.conv2d(F.pad(x, (pad, pad, pad, pad)), w * math.sqrt(2 / w[0].numel()))
+
+    def lrelu(x):
+        return torch.where(x > 0, x, 0.2 * x)
+
+    def halved(x):
+        return sum(x[:, :, a::2, b::2] for a in (0, 1) for b in (0, 1)) / 4
+
+    scores = []
+    for start in range(0, len(images), group):
+        x = images[start : start + group].double()
+        x = lrelu(conv(x, "input0", 0) + t["input0.bias"][:, None, None])
+        for block in (0, 1):
+            first, second = f"layer{2 * block}", f"layer{2 * block + 1}"
+            x = lrelu(conv(x, first, 1) + t[f"{first}.bias"][:, None, None])
+            if family == "stylegan":
+                taps, side, y = (0.25, 0.5, 0.25), x.shape[2], F.pad(x, (1, 1, 1, 1))
+                y = sum(tap * y[:, :, at : at + side] for at, tap in enumerate(taps))
+                x = sum(tap * y[..., at : at + side] for at, tap in enumerate(taps))
+            bias = t[f"{second}.bias"][:, None, None]
+            if fused:  # a mean of four kernels is a mean of what they give, the rim with it
+                z = conv(F.pad(x, (1, 1, 1, 1)), second, 1)
+                side = x.shape[2]
+                x = lrelu(sum(z[:, :, a : a + side : 2, b : b + side : 2] for a in (1, 2) for b in (1, 2)) / 4 + bias)
+            elif family == "stylegan":
+                x = lrelu(halved(conv(x, second, 1)) + bias)
+            else:
+                x = halved(lrelu(conv(x, second, 1) + bias))
+        if t["layer4.weight"].shape[1] > 7:
+            spread = (x.var(0, unbiased=False) + 1e-8).sqrt().mean()
+            x = torch.cat([x, torch.full_like(x[:, :1], float(spread))], 1)
+        x = lrelu(conv(x, "layer4", 1) + t["layer4.bias"][:, None, None]).flatten(1)
+        x = lrelu(x @ t["layer5.weight"].T * math.sqrt(2 / 112) + t["layer5.bias"])
+        x = x @ t["layer6.weight"].T / 3 + t["layer6.bias"]
+        scores.append(x[:, 0] if classes is None else x.gather(1, classes[start : start + group, None])[:, 0])
+    return torch.cat(scores)
+
+
+@pytest.mark.parametrize("fused", [False, True])
+@pytest.mark.parametrize("family", ["stylegan", "pggan"])
+def test_nvidias_own_are_their_definition(family, fused):
+    tensors = official_tensors(family)
+    found = dissect.load_discriminator(tensors, group=3, fused_scale=fused)
+    assert (found.family, found.flavour, found.resolution, found.group) == (family, "genforce", 16, 3)
+    images = images_of(4)
+    expected = official(tensors, images, family, fused, 3)
+    torch.testing.assert_close(found(images).double(), expected, rtol=2e-5, atol=2e-5)
+    usual = dissect.load_discriminator(tensors)
+    assert usual.group == (4 if family == "stylegan" else 16)  # neither fuses at 16 pixels by genforce's code
+    torch.testing.assert_close(
+        usual(images).double(), official(tensors, images, family, False, 4), rtol=2e-5, atol=2e-5
+    )
+
+
+@pytest.mark.parametrize(
+    ("function", "told", "down", "family", "fused"),
+    [
+        ("training.networks_stylegan.D_basic", {}, "Conv1_down", "stylegan", False),  # auto: from 128 pixels on
+        ("D_basic", {"fused_scale": True}, "Conv1_down", "stylegan", True),
+        ("networks.D_paper", {}, "Conv1_down", "pggan", True),
+        ("D_paper", {"fused_scale": False}, "Conv1", "pggan", False),
+        (None, {}, "Conv1", "pggan", False),
+    ],
+)
+def test_pickles_of_tensorflow_say_how_they_halve(function, told, down, family, fused):
+    tensors = official_tensors(family)
+    network = StoredNetwork("D", "", of_nvidia(tensors, down), function, told | {"mbstd_group_size": 2}, {})
+    found = opening._opened(
+        network, Checkpoint(Path("x.pkl"), "", "tensorflow pickle", (network,)), CPU, None, None, None
+    )
+    assert (found.family, found.flavour, found.where, found.group) == (family, "tensorflow", "D", 2)
+    images = images_of(4)
+    expected = official(tensors, images, family, fused, 2)
+    torch.testing.assert_close(found(images).double(), expected, rtol=2e-5, atol=2e-5)
+
+
+def test_one_of_stylegan_with_classes_has_a_score_for_each():
+    tensors, images, classes = official_tensors(scores=5), images_of(4), torch.tensor([4, 0, 2, 2])
+    found = dissect.load_discriminator(tensors, group=4)
+    assert found.num_classes == 5
+    expected = official(tensors, images, "stylegan", False, 4, classes)
+    torch.testing.assert_close(found(images, classes).double(), expected, rtol=2e-5, atol=2e-5)
+    grown = dissect.load_discriminator(official_tensors("pggan", scores=5), group=4)  # the others guess the class
+    assert grown.num_classes is None
+    grown(images)
+
+
+@pytest.mark.parametrize("scores", [1, 3])
+def test_the_residual_one_of_other_names_is_the_same(scores):
+    tensors = residual_tensors()
+    tensors |= {"b4.out.weight": torch.randn(scores, HIDDEN), "b4.out.bias": torch.randn(scores)}
+    names = {"b16.fromrgb": "input0", "b4.conv": "layer4", "b4.fc": "layer5", "b4.out": "layer6"}
+    names |= {"b16.conv0": "layer0", "b16.conv1": "layer1", "b8.conv0": "layer2", "b8.conv1": "layer3"}
+    names |= {"b16.skip": "skip_layer0", "b8.skip": "skip_layer1"}
+    genforce = {f"{name}.filter.kernel": FILTER[None, None] for name in ("layer1", "layer3", "skip_layer0")}
+    scopes = {"b4.conv": "4x4/Conv", "b4.fc": "4x4/Dense0", "b4.out": "Output"}
+    words = {"fromrgb": "FromRGB", "conv0": "Conv0", "conv1": "Conv1_down", "skip": "Skip"}
+    scopes |= {f"b{r}.{old}": f"{r}x{r}/{new}" for r in (8, 16) for old, new in words.items()}
+    nvidia = {}
+    for key, value in tensors.items():
+        module, _, part = key.rpartition(".")
+        if part != "resample_filter":
+            genforce[f"{names[module]}.{part}"] = value
+            nvidia[f"{scopes[module]}/{part}"] = turned(value)
+    first, images = dissect.load_discriminator(tensors, group=2), images_of(4)
+    classes = None if scores == 1 else torch.tensor([0, 2, 1, 1])
+    assert first.num_classes == (None if scores == 1 else 3)
+    for flavour, stored in (("genforce", genforce), ("tensorflow", nvidia)):
+        found = dissect.load_discriminator(stored, group=2)
+        assert (found.family, found.flavour, found.resolution) == ("stylegan2", flavour, 16)
+        assert found.fingerprint == first.fingerprint
+        assert torch.equal(found(images, classes), first(images, classes))
+    if classes is not None:
+        each = [first(images, int(one))[place] for place, one in enumerate(classes)]
+        assert torch.equal(first(images, classes), torch.stack(each))
+
+
+def test_the_size_of_nvidias_own():
+    """The published discriminators of 1,024 pixels: StyleGAN's and PGGAN's table 2 agree on 23.1M parameters."""
+    widths = {side: min(8192 * 2 // side, 512) for side in (1024, 512, 256, 128, 64, 32, 16, 8, 4)}
+    tensors = {"lod": torch.zeros(())}
+
+    def add(name, *shape):
+        tensors.update({f"{name}.weight": torch.empty(*shape).fill_(0.0), f"{name}.bias": torch.zeros(shape[0])})
+
+    for block, side in enumerate(widths):
+        add(f"input{block}", widths[side], 3, 1, 1)
+        if side > 4:
+            add(f"layer{2 * block}", widths[side], widths[side], 3, 3)
+            add(f"layer{2 * block + 1}", widths[side // 2], widths[side], 3, 3)
+    add("layer16", 512, 513, 3, 3)
+    add("layer17", 512, 8192)
+    add("layer18", 1, 512)
+    found = dissect.load_discriminator(tensors)
+    assert found.resolution == 1024
+    assert round(found.parameters / 1e6, 1) == 23.1
+
+
 def changed(tensors, **parts):
     return tensors | {key.replace("_", "."): value for key, value in parts.items()}
 
@@ -492,6 +676,18 @@ BAD = {
     "scales that do not join": (
         lambda: growing_tensors() | {"decisionLayer.module.weight": torch.zeros(1, 3)}, "with 7 inputs, it has 3",
     ),
+    "an official one lacks": (lambda: without(official_tensors(), "layer2.bias"), "layer2.bias is missing"),
+    "an official one's shape": (
+        lambda: official_tensors() | {"layer5.weight": torch.zeros(9, 3)}, r"\[outputs, 112\], got \[9, 3\]",
+    ),
+    "an official one's place": (
+        lambda: official_tensors() | {"layer7.weight": torch.zeros(9, 3)}, "unexpected key layer7",
+    ),
+    "not grown": (lambda: official_tensors() | {"lod": torch.tensor(1.5)}, "its lod is"),
+    "another blur in the official one": (
+        lambda: official_tensors() | {"layer1.blur.kernel": torch.ones(5, 1, 3, 3)}, "layer1.blur.kernel is not the",
+    ),
+    "of which family": (lambda: of_nvidia(official_tensors()), "nothing tells which"),
     "a chain lacks": (lambda: without(S(), "main.3.bias"), "main.3.bias is missing"),
     "another filter": (
         lambda: R() | {"b16.conv1.resample_filter": torch.eye(4)}, "b16.conv1.resample_filter is not the standard",
@@ -555,7 +751,7 @@ def test_what_cannot_be_scored_is_told_in_a_line(tmp_path):
     assert plain(images[:0]).shape == (0,)
 
 
-@pytest.mark.parametrize("make", [R, S, projecting_tensors, growing_tensors, port_tensors])
+@pytest.mark.parametrize("make", [R, S, projecting_tensors, growing_tensors, port_tensors, official_tensors])
 def test_it_does_not_change_with_the_tensors_it_was_made_of(make):
     tensors = make()
     found = dissect.load_discriminator(tensors)

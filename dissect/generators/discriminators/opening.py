@@ -15,7 +15,7 @@ from segmodels.files import shown
 from .. import catalog, checkpoint
 from ..checkpoint import Checkpoint, StoredNetwork
 from ..family import check, flat
-from . import progressive, projection, strided, stylegan, stylegan2
+from . import official, progressive, projection, strided, stylegan, stylegan2
 from .base import Discriminator
 
 FIRST = ("D_ema", "discriminator_smooth", "D", "d", "discriminator", "netD", "netD_state_dict")  # averaged ones first
@@ -23,13 +23,14 @@ FIRST = ("D_ema", "discriminator_smooth", "D", "d", "discriminator", "netD", "ne
 
 def load_discriminator(
     source: str | Path | Mapping[str, Tensor], device: str | torch.device = "cpu", *, group: int | None = None,
-    step: int | None = None,
+    step: int | None = None, fused_scale: bool | str | None = None,
 ) -> Discriminator:  # fmt: skip
     """Open the discriminator in a checkpoint, beside a generator or alone.
 
-    Known are the residual one of StyleGAN2, ADA and StyleGAN3 (NVIDIA's pickles and state dicts, rosinality's), the
-    projecting one of BigGAN and SAGAN, rosinality's of the first StyleGAN, pytorch_GAN_zoo's of PGGAN, and the
-    chain of DCGAN (``main.*``). Nothing of the file is run.
+    Known are the residual one of StyleGAN2, ADA and StyleGAN3 (NVIDIA's pickles of all years and state dicts,
+    rosinality's, genforce's), those of PGGAN and the first StyleGAN (NVIDIA's pickles, genforce's, pytorch_GAN_zoo's
+    of PGGAN, rosinality's of StyleGAN), the projecting one of BigGAN and SAGAN, and the chain of DCGAN (``main.*``).
+    Nothing of the file is run.
 
     Args:
         source: a file, a name of the catalogue, ``https://…#sha256=…``, or a state dict.
@@ -37,23 +38,29 @@ def load_discriminator(
             :class:`Discriminator`.
         step: of rosinality's port of the first StyleGAN, whose files have more blocks than may have been trained: 0
             looks at 4 x 4 pixels, each more at twice the side; the last if not given.
+        fused_scale: of PGGAN and the first StyleGAN by genforce's and NVIDIA's names, which do not show it: whether
+            kernels that halve are stored before they are averaged; "auto" for those from 128 pixels on. What the file
+            says if not given, else "auto" for StyleGAN, for PGGAN True by NVIDIA's names and False by genforce's.
 
     Raises:
         GanatomyError: if there is none, one of an unknown kind, or one whose tensors do not fit; for a group below 1,
-            and a step that is not there.
+            a step that is not there, and another ``fused_scale`` than these.
     """
+    if fused_scale not in (None, True, False, "auto"):
+        raise GanatomyError(f'expected fused_scale to be true, false or "auto", got {fused_scale!r}')
     if group is not None and (isinstance(group, bool) or not isinstance(group, int) or group < 1):
         raise GanatomyError(f"expected a group of 1 image or more, got {group!r}")
     found = _read(source)
     ranked = sorted(found.networks, key=lambda network: FIRST.index(network.where) if network.where in FIRST else 99)
     for network in ranked:
-        made = _opened(network, found, torch.device(device), group, step)
+        made = _opened(network, found, torch.device(device), group, step, fused_scale)
         if made is not None:
             return made
     keys = list(ranked[0].tensors) if ranked else []
     raise GanatomyError(
         f"{found.path.name}: no discriminator that is known is in it ({shown(keys, 4)}); known: StyleGAN2 (nvlabs, "
-        "rosinality; of StyleGAN3, too), BigGAN (ajbrock), StyleGAN (rosinality), PGGAN (ganzoo), DCGAN (main)"
+        "rosinality, genforce, tensorflow; of StyleGAN3, too), BigGAN (ajbrock), StyleGAN (rosinality, genforce, "
+        "tensorflow), PGGAN (ganzoo, genforce, tensorflow), DCGAN (main)"
     )
 
 
@@ -76,8 +83,9 @@ def _read(source: str | Path | Mapping[str, Tensor]) -> Checkpoint:
 
 
 def _opened(
-    network: StoredNetwork, found: Checkpoint, device: torch.device, group: int | None, step: int | None
-) -> Discriminator | None:
+    network: StoredNetwork, found: Checkpoint, device: torch.device, group: int | None, step: int | None,
+    fused_scale: bool | str | None,
+) -> Discriminator | None:  # fmt: skip
     """Return the discriminator that a network is, None if it is of no known kind."""
     name = f"{found.path.stem} ({network.where})" if network.where else found.path.stem
     try:
@@ -101,6 +109,10 @@ def _opened(
                 channels=port.fromrgb.weight.shape[1], group=group or stylegan.GROUP, settings={"step": chosen},
                 device=device,
             )  # fmt: skip
+        read = official.of_genforce(network.tensors) or official.of_tensorflow(network.tensors, network.class_name)
+        if read is not None:
+            _check(network, found)
+            return _official(network, read, name, device, group, fused_scale)
         if (tensors := progressive.of_ganzoo(network.tensors)) is not None:
             _check(network, found)
             grown, resolution = progressive.build(tensors)
@@ -140,15 +152,34 @@ def _residual(
         raise GanatomyError(f"expected a discriminator with the architecture resnet, this one is {str(kind)[:40]!r}")
     clamp = told.get("conv_clamp")
     clamp = float(clamp) if isinstance(clamp, int | float) and not isinstance(clamp, bool) else None
-    stored = told.get("mbstd_group_size", stylegan2.GROUP)
-    if stored is not None and (not isinstance(stored, int) or stored < 1):
-        stored = stylegan2.GROUP
+    stored = _group(told, stylegan2.GROUP)
     made = stylegan2.build(tensors, clamp)
     top = max(int(m[1]) for key in tensors if (m := stylegan2.BLOCK.fullmatch(key)))
-    classes = tensors["mapping.embed.weight"].shape[1] if made.mapping is not None else None
     return Discriminator(
         made, name=name, family="stylegan2", flavour=flavour, where=network.where, resolution=top,
-        channels=tensors[f"b{top}.fromrgb.weight"].shape[1], num_classes=classes,
+        channels=tensors[f"b{top}.fromrgb.weight"].shape[1], num_classes=made.num_classes,
         group=(stored if group is None else group) if made.deviations else 1, settings={"conv_clamp": clamp},
         device=device,
     )  # fmt: skip
+
+
+def _official(
+    network: StoredNetwork, read: official.Read, name: str, device: torch.device, group: int | None,
+    fused_scale: bool | str | None,
+) -> Discriminator:  # fmt: skip
+    told = flat(network.arguments)
+    fused = told.get("fused_scale", read.fused_scale) if fused_scale is None else fused_scale
+    fused = fused if fused in (True, False, "auto") else read.fused_scale
+    made, resolution = official.build(read, fused)
+    stored = _group(told, official.GROUPS.get((str(read.family), read.flavour), official.GROUP))
+    return Discriminator(
+        made, name=name, family=str(read.family), flavour=read.flavour, where=network.where, resolution=resolution,
+        channels=made.fromrgb.weight.shape[1], num_classes=made.num_classes, device=device,
+        group=(stored if group is None else group) if made.deviations else 1, settings={"fused_scale": fused},
+    )  # fmt: skip
+
+
+def _group(told: Mapping[str, object], usual: int) -> int | None:
+    """Return how many images a file says are compared with each other, ``usual`` where it says nothing sensible."""
+    stored = told.get("mbstd_group_size", usual)
+    return stored if stored is None or (isinstance(stored, int) and stored >= 1) else usual

@@ -19,6 +19,7 @@ from torch.nn import functional as F
 from segmodels import GanatomyError
 
 EPSILON = 1e-8  # under the root of a group's variance
+FILTER = (1.0, 2.0, 1.0)
 CLOSE = 1e-4  # what a stored blur may differ by from [1, 2, 1]
 GROUP = 4  # images; the public code takes whatever a batch is
 KEY = re.compile(
@@ -30,12 +31,17 @@ Tensors = Mapping[str, Tensor]
 
 
 class Equal(nn.Module):
-    """A convolution or linear map with a runtime gain; ``fused`` ones halve by averaged kernels."""
+    """A convolution or linear map with a runtime gain, ``gain`` over the root of its fan-in.
 
-    def __init__(self, weight: Tensor, bias: Tensor, *, fused: bool = False, padding: int = 0) -> None:
+    ``fused`` ones halve by averaged kernels.
+    """
+
+    def __init__(
+        self, weight: Tensor, bias: Tensor, *, fused: bool = False, padding: int = 0, gain: float = math.sqrt(2)
+    ) -> None:  # fmt: skip
         super().__init__()
         self.weight, self.bias = nn.Parameter(weight.float()), nn.Parameter(bias.float())
-        self.gain, self.fused, self.padding = math.sqrt(2 / weight[0].numel()), fused, padding
+        self.gain, self.fused, self.padding = gain / math.sqrt(weight[0].numel()), fused, padding
 
     def forward(self, x: Tensor) -> Tensor:
         """Return [N, outputs, H, W], or [N, outputs]."""
@@ -47,6 +53,20 @@ class Equal(nn.Module):
         around = F.pad(weight, (1, 1, 1, 1))
         mean = (around[..., 1:, 1:] + around[..., :-1, 1:] + around[..., 1:, :-1] + around[..., :-1, :-1]) / 4
         return F.conv2d(x, mean, self.bias, stride=2, padding=self.padding)
+
+
+def blurred(x: Tensor) -> Tensor:
+    """Return x [N, C, H, W] filtered by [1, 2, 1] / 4 both ways, zero outside."""
+    row = x.new_tensor(FILTER) / 4
+    return F.conv2d(x, torch.outer(row, row).expand(x.shape[1], 1, 3, 3), padding=1, groups=x.shape[1])
+
+
+def is_filter(value: Tensor) -> bool:
+    """Whether a stored blur [C, 1, 3, 3] is the one of every published file."""
+    row = torch.tensor(FILTER) / 4
+    return value.shape[1:] == (1, 3, 3) and torch.allclose(
+        value.float().cpu(), torch.outer(row, row).expand(value.shape), CLOSE, CLOSE
+    )
 
 
 class Block(nn.Module):
@@ -61,9 +81,7 @@ class Block(nn.Module):
         x = F.leaky_relu(self.conv1(x), 0.2)
         if not self.halves:
             return F.leaky_relu(self.conv2(x), 0.2)
-        row = x.new_tensor([1.0, 2.0, 1.0]) / 4
-        blur = torch.outer(row, row).expand(x.shape[1], 1, 3, 3)
-        x = self.conv2(F.conv2d(x, blur, padding=1, groups=x.shape[1]))
+        x = self.conv2(blurred(x))
         return F.leaky_relu(x if self.conv2.fused else F.avg_pool2d(x, 2), 0.2)
 
 
@@ -88,12 +106,8 @@ def of_rosinality(tensors: Tensors) -> dict[str, Tensor] | None:
     """Return the tensors without those of the blur, None if they are others; GanatomyError for another blur."""
     if "progression.0.conv1.0.conv.weight_orig" not in tensors or "linear.linear.weight_orig" not in tensors:
         return None
-    row = torch.tensor([1.0, 2.0, 1.0]) / 4
     for key, value in tensors.items():
-        if BLUR.fullmatch(key) and (
-            value.ndim != 4 or value.shape[1:] != (1, 3, 3)
-            or not torch.allclose(value.float().cpu(), torch.outer(row, row).expand(value.shape), CLOSE, CLOSE)
-        ):  # fmt: skip
+        if BLUR.fullmatch(key) and not is_filter(value):
             raise GanatomyError(f"{key} is not the standard filter of this family; not supported")
     return {key: value for key, value in tensors.items() if not BLUR.fullmatch(key)}
 

@@ -116,6 +116,7 @@ class Network(nn.Module):
         self.conv = Convolution(into, out, 3, clamp=clamp)
         self.fc = FullyConnected(shapes["b4.fc.weight"][1], shapes["b4.fc.weight"][0])
         self.out = FullyConnected(*reversed(shapes["b4.out.weight"]))
+        self.scores = shapes["b4.out.weight"][0]  # one; without a mapping one for each class, if there are any
         self.mapping: ClassMapping | None = None
         if "mapping.embed.weight" in shapes:
             widths, classes = [shapes["mapping.embed.weight"][0]], shapes["mapping.embed.weight"][1]
@@ -133,8 +134,15 @@ class Network(nn.Module):
         if self.mapping is not None:
             assert labels is not None  # which is asked for before
             mapped = self.mapping(labels)
-            x = (x * mapped).sum(1, keepdim=True) / math.sqrt(mapped.shape[1])
-        return x[:, 0]
+            return (x * mapped).sum(1) / math.sqrt(mapped.shape[1])
+        return x[:, 0] if labels is None else (x * labels).sum(1)
+
+    @property
+    def num_classes(self) -> int | None:
+        """How many classes it tells apart; None if none."""
+        if self.mapping is not None:
+            return self.mapping.embed.weight.shape[1]
+        return self.scores if self.scores > 1 else None
 
 
 def with_deviation(x: Tensor, channels: int) -> Tensor:
@@ -178,20 +186,57 @@ def of_rosinality(tensors: Tensors) -> dict[str, Tensor] | None:
     return {known.get(key, key): value for key, value in _without_filters(tensors, ".kernel").items()}
 
 
+def of_genforce(tensors: Tensors) -> dict[str, Tensor] | None:
+    """Return the canonical tensors of genforce's names, None if they are others."""
+    blocks = sum(re.fullmatch(r"skip_layer\d+\.weight", key) is not None for key in tensors)
+    if not blocks or "input0.weight" not in tensors:
+        return None
+    top = 4 * 2**blocks
+    names = {"input0": f"b{top}.fromrgb"}
+    for place in range(blocks):
+        block = f"b{top >> place}"
+        names |= {f"layer{2 * place}": f"{block}.conv0", f"layer{2 * place + 1}": f"{block}.conv1"}
+        names[f"skip_layer{place}"] = f"{block}.skip"
+    names |= {f"layer{2 * blocks + place}": f"b4.{name}" for place, name in enumerate(("conv", "fc", "out"))}
+    kept = _without_filters(tensors, ".filter.kernel")
+    return {f"{names.get(key.rpartition('.')[0], key)}.{key.rpartition('.')[2]}": value for key, value in kept.items()}
+
+
+def of_tensorflow(tensors: Tensors) -> dict[str, Tensor] | None:
+    """Return the canonical tensors of NVIDIA's variables, axes turned, None if they are others."""
+    if "4x4/Dense0/weight" not in tensors or not any(key.endswith("/Skip/weight") for key in tensors):
+        return None
+    names = {"FromRGB": "fromrgb", "Conv0": "conv0", "Conv1_down": "conv1", "Skip": "skip"}
+    last = {"4x4/Conv": "b4.conv", "4x4/Dense0": "b4.fc", "Output": "b4.out"}
+    found = {}
+    for key, value in tensors.items():
+        scope, _, part = key.rpartition("/")
+        sided = re.fullmatch(r"(\d+)x\1/(\w+)", scope)
+        known = last.get(scope) or (f"b{sided[1]}.{names.get(sided[2], sided[2])}" if sided else scope)
+        found[f"{known}.{part}"] = unturned(value)
+    return found
+
+
+def unturned(value: Tensor) -> Tensor:
+    """Return a kernel [H, W, I, O] as [O, I, H, W], a matrix [I, O] as [O, I], anything else as it is."""
+    return value.permute(3, 2, 0, 1) if value.ndim == 4 else value.T if value.ndim == 2 else value
+
+
 def _without_filters(tensors: Tensors, ending: str) -> dict[str, Tensor]:
     """Return all but the stored filters; GanatomyError if one is another than the network has here."""
     row = torch.tensor([1.0, 3.0, 3.0, 1.0]) / 8
     wanted = torch.outer(row, row)
     for key, value in tensors.items():
         if key.endswith(ending) and (
-            value.shape != wanted.shape or not torch.allclose(value.float().cpu(), wanted, CLOSE, CLOSE)
+            value.squeeze().shape != wanted.shape
+            or not torch.allclose(value.squeeze().float().cpu(), wanted, CLOSE, CLOSE)
         ):
             raise GanatomyError(f"{key} is not the standard filter of this family; not supported")
     return {key: value for key, value in tensors.items() if not key.endswith(ending)}
 
 
 LAYOUTS: dict[str, Callable[[Tensors], dict[str, Tensor] | None]] = {
-    "nvlabs": of_nvlabs, "rosinality": of_rosinality,
+    "nvlabs": of_nvlabs, "rosinality": of_rosinality, "genforce": of_genforce, "tensorflow": of_tensorflow,
 }  # fmt: skip
 
 
