@@ -187,6 +187,70 @@ def test_a_style_channel_can_be_cut(tmp_path):
     assert not torch.equal(cut, generator(codes))
 
 
+# -- NVIDIA's variables of the TensorFlow years ----------------------------------------------------------------------
+
+
+def variables(tensors):
+    """A network of PyTorch's names as the code of config F calls its variables: axes [H, W, I, O], biases of styles
+    without their 1, kernels that enlarge turned by 180 degrees."""
+    found = {}
+    for key, value in tensors.items():
+        module, _, part = key.rpartition(".")
+        if key in ("mapping.w_avg", "synthesis.b4.const"):
+            found["dlatent_avg" if part == "w_avg" else "synthesis/4x4/Const/const"] = (
+                value if "w" in part else value[None]
+            )
+        elif module.startswith("mapping."):
+            scope = module.removeprefix("mapping.").replace("fc", "Dense").replace("embed", "LabelEmbed")
+            found[f"mapping/{scope}/{part}"] = value.T if part == "weight" else value
+        elif part == "noise_const":
+            side, conv = re.fullmatch(r"synthesis\.b(\d+)\.conv(\d)", module).groups()
+            found[f"synthesis/noise{2 * int(np.log2(int(side))) - 5 + int(conv)}"] = value[None, None]
+        else:
+            side, name, style = re.fullmatch(r"synthesis\.b(\d+)\.(conv\d|torgb|skip)(\.affine)?", module).groups()
+            theirs = {
+                "conv0": "Conv0_up",
+                "conv1": "Conv" if side == "4" else "Conv1",
+                "torgb": "ToRGB",
+                "skip": "Skip",
+            }
+            if style:
+                value = value.T if part == "weight" else value - 1
+            elif part == "weight":
+                value = (value.flip(2, 3) if name == "conv0" else value).permute(2, 3, 1, 0)
+            found[f"synthesis/{side}x{side}/{theirs[name]}/{'mod_' if style else ''}{part}"] = value
+    return {key: value.contiguous() for key, value in found.items()}
+
+
+@pytest.mark.parametrize("variant", VARIANTS)
+def test_variables_of_tensorflow_are_the_same_network(variant, tmp_path):
+    tensors = random_tensors(**VARIANTS[variant])
+    first = dissect.load(tensors, conv_clamp="none")
+    found = dissect.load(saved(variables(tensors), tmp_path / "variables.safetensors"))
+    assert (found.family, found.flavour, found.fingerprint) == ("stylegan2", "tensorflow", first.fingerprint)
+    codes = first.sample(range(2))
+    close(found(found.map(codes.z, codes.classes)), first(codes), "image")
+    assert found.layer("synthesis/4x4/Conv").name == "synthesis.b4.conv1"
+    again = dissect.load(dissect.convert(found, tmp_path / "nvlabs.pth", "nvlabs"))
+    assert (again.flavour, again.fingerprint) == ("nvlabs", first.fingerprint)
+    back = dissect.load(dissect.convert(again, tmp_path / "tensorflow.pth", "tensorflow"))
+    assert (back.flavour, back.fingerprint) == ("tensorflow", first.fingerprint)
+
+
+def test_what_a_pickle_of_tensorflow_records_counts():
+    def opened(**arguments):
+        network = StoredNetwork("Gs", "", variables(random_tensors()), "G_main", arguments, {})
+        held = Checkpoint(Path("net.pkl"), "", "tensorflow pickle", (network,))
+        return open_checkpoint(held, (stylegan2.FAMILY,), "net", torch.device("cpu"), {})
+
+    assert opened().config.conv_clamp is None
+    assert opened(conv_clamp=0.8, resample_kernel=[1, 3, 3, 1]).config.conv_clamp == 0.8
+    assert opened(mapping_lrmul=0.02).config.lr_multiplier == 0.02
+    for wrong in ({"resample_kernel": [1, 2, 1]}, {"normalize_latents": False}, {"architecture": "resnet"}):
+        with pytest.raises(GanatomyError, match="the file records"):
+            opened(**wrong)
+
+
 # -- noise -----------------------------------------------------------------------------------------------------
 
 

@@ -100,14 +100,14 @@ class Opening:
     facts: list[Fact] = field(default_factory=list)
 
     def setting(self, name: str, recorded: object = None) -> Any:
-        """Return an option's value: the given one, else the file's, else the default; and note which."""
+        """Return an option's value: the given one, else the file's, else the layout's or the family's; and note which."""
         option = next(option for option in self.options if option.name == name)
         if name in self.given:
             value, source = self.given[name], "option"
         elif recorded is not None or name in self.arguments:
             value, source = (recorded if recorded is not None else self.arguments[name]), "file"
         else:
-            value, source = option.default, "assumed"
+            value, source = self.layout.defaults.get(name, option.default), "assumed"
         if source != "assumed":
             value = parsed(option, value)
         self.facts.append(Fact(name, "given" if isinstance(value, Tensor) else value, source))

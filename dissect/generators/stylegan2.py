@@ -19,6 +19,12 @@ from .stylegan2_layouts import LAYOUTS, LR_MULTIPLIER, MAX_BLOCKS, MAX_MAPPING
 from .stylegan2_network import Block, Config, Network, StyledConv, upsampled
 
 FAMILY_NAME = "stylegan2"
+CLAMPING = ("nvlabs", "tensorflow")  # layouts whose code can clamp
+# What NVIDIA's files may record about their network, and the only value for which the arithmetic here is right.
+RECORDS = {
+    "activation": "lrelu", "nonlinearity": "lrelu", "mapping_nonlinearity": "lrelu", "normalize_latents": True,
+    "resample_kernel": [1, 3, 3, 1],
+}  # fmt: skip
 NO_CLAMP = 256.0  # guards float16 in training; in float32 a trained network stays far below it
 
 
@@ -164,9 +170,9 @@ def configure(opening: Opening) -> Config:
     architecture = "skip" if "synthesis.b4.torgb.weight" in tensors else "orig"
     if any(f"synthesis.b{4 * 2**b}.skip.weight" in tensors for b in blocks):
         architecture = "resnet"
-    for what, wanted in (("activation", "lrelu"), ("architecture", architecture)):
+    for what, wanted in (RECORDS | {"architecture": architecture}).items():
         if opening.arguments.get(what, wanted) != wanted:
-            raise GanatomyError(f"the file records {what}={opening.arguments[what]!r}, expected {wanted!r}")
+            raise GanatomyError(f"the file records {what}={opening.arguments[what]!r:.60}, expected {wanted!r}")
     config = Config(
         z_dim=z_dim,
         w_dim=last.shape[0],
@@ -190,8 +196,8 @@ def configure(opening: Opening) -> Config:
     tell_mean(opening, config.mean_w)
     return replace(
         config,
-        lr_multiplier=opening.setting("lr_multiplier"),
-        conv_clamp=opening.setting("conv_clamp") if opening.layout.name == "nvlabs" else None,
+        lr_multiplier=opening.setting("lr_multiplier", opening.arguments.get("mapping_lrmul")),
+        conv_clamp=opening.setting("conv_clamp") if opening.layout.name in CLAMPING else None,
     )
 
 

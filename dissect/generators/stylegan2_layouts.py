@@ -1,7 +1,7 @@
-"""How StyleGAN2 is stored: NVlabs' PyTorch names (ours too), rosinality's, and genforce's.
+"""How StyleGAN2 is stored: NVlabs' PyTorch names (ours too), rosinality's, genforce's, and NVIDIA's of TensorFlow.
 
 Key names and the differences between the layouts (axes, flips, the +1 of the style bias) are facts of the public
-repositories NVlabs/stylegan2-ada-pytorch, rosinality/stylegan2-pytorch and genforce/genforce.
+repositories NVlabs/stylegan2-ada-pytorch, rosinality/stylegan2-pytorch and genforce/genforce, and of the pickles.
 """
 
 from __future__ import annotations
@@ -11,7 +11,7 @@ from collections.abc import Callable, Iterator, Mapping
 import torch
 from torch import Tensor
 
-from .layouts import Change, Layout, Place, Tensors, flipped, followed_by, led_by, same
+from .layouts import Change, Layout, Place, Tensors, chain, flipped, followed_by, led_by, permuted, same
 from .stylegan2_network import FILTER
 
 MAX_BLOCKS = 10  # 4 to 2,048 pixels
@@ -197,4 +197,52 @@ GENFORCE = Layout(
     cannot=_genforce_cannot,
 )
 
-LAYOUTS = (NVLABS, ROSINALITY, GENFORCE)
+# -- TensorFlow ------------------------------------------------------------------------------------------------
+
+_DENSE = permuted(1, 0)
+_HWIO = permuted(3, 2, 0, 1)
+
+
+def _tensorflow_modules() -> Iterator[tuple[str, str]]:
+    """Yield (canonical, theirs) of every conv and torgb."""
+    for block, conv, place in _convs():
+        scope = "4x4/Conv" if place == 0 else f"{4 * 2**block}x{4 * 2**block}/{('Conv1', 'Conv0_up')[place % 2]}"
+        yield conv, f"synthesis/{scope}"
+    for b in range(MAX_BLOCKS):
+        yield f"synthesis.b{4 * 2**b}.torgb", f"synthesis/{4 * 2**b}x{4 * 2**b}/ToRGB"
+
+
+def _tensorflow_places() -> Iterator[Place]:
+    yield Place("synthesis.b4.const", "synthesis/4x4/Const/const", *led_by(1))
+    yield Place("mapping.w_avg", "dlatent_avg")
+    yield Place("mapping.label_weight", "mapping/LabelConcat/weight")
+    yield Place("mapping.embed.weight", "mapping/LabelEmbed/weight", *_DENSE)
+    yield Place("mapping.embed.bias", "mapping/LabelEmbed/bias")
+    for index in range(MAX_MAPPING):
+        yield Place(f"mapping.fc{index}.weight", f"mapping/Dense{index}/weight", *_DENSE)
+        yield Place(f"mapping.fc{index}.bias", f"mapping/Dense{index}/bias")
+    for ours, theirs in _tensorflow_modules():
+        turn = chain(_HWIO, (flipped, flipped)) if ours.endswith("conv0") else _HWIO
+        yield Place(f"{ours}.weight", f"{theirs}/weight", *turn)
+        yield Place(f"{ours}.bias", f"{theirs}/bias")
+        yield Place(f"{ours}.affine.weight", f"{theirs}/mod_weight", *_DENSE)
+        yield Place(f"{ours}.affine.bias", f"{theirs}/mod_bias", _plus(1.0), _plus(-1.0))
+        if "torgb" not in ours:
+            yield Place(f"{ours}.noise_strength", f"{theirs}/noise_strength")
+    for _, conv, place in _convs():
+        yield Place(f"{conv}.noise_const", f"synthesis/noise{place}", *led_by(2))
+    for b in range(1, MAX_BLOCKS):
+        side = 4 * 2**b
+        yield Place(f"synthesis.b{side}.skip.weight", f"synthesis/{side}x{side}/Skip/weight", *_HWIO)
+
+
+TENSORFLOW = Layout(
+    "tensorflow",
+    lambda t: "synthesis/4x4/Const/const" in t and "synthesis/4x4/Conv/mod_weight" in t,
+    tuple(_tensorflow_places()),
+    modules={theirs: ours for ours, theirs in _tensorflow_modules()},
+    cannot=_unbounded,
+    defaults={"conv_clamp": None},
+)
+
+LAYOUTS = (NVLABS, ROSINALITY, GENFORCE, TENSORFLOW)
