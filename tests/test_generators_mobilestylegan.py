@@ -130,7 +130,7 @@ def test_features_in_strips_are_features_at_once(golden, expected, monkeypatch):
     codes = golden.map(expected["z"])
     whole = golden(codes)
     for rows in (1, 200, 3000):
-        monkeypatch.setattr("dissect.generators.mobilestylegan_network.STRIP", rows)
+        monkeypatch.setattr("dissect.generators.haar.STRIP", rows)
         assert torch.allclose(golden(codes), whole, atol=1e-5 * float(whole.abs().max()))
 
 

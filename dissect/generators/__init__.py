@@ -7,15 +7,16 @@
 ``sequential``          generators that are a chain of modules
 ``module``              any ``nn.Module``, and any network that looks at pictures
 ``discovery``           what layers such a network has (``calling``: how it is called, ``steady``: its noise)
+``identity``            what makes two networks the same
 ``family``              what a family is, and how a stored network becomes a generator
 ``layouts``             under which names public code stores a family's tensors
 ``stylebased``          what all style-based generators share: W, truncation, noise
 ``dcgan``               the DCGAN family (``_layouts``)
 ``pggan``               the PGGAN family (``_network``, ``_layouts``, ``_sized``)
-``stylegan``            the StyleGAN family, the first (``_network``, ``_layouts``)
+``stylegan``            the StyleGAN family, the first (``_network``, ``_settings``, ``_layouts``, ``_port``)
 ``stylegan2``           the StyleGAN2 family (``_network``, ``_layouts``)
 ``stylegan3``           the StyleGAN3 family (``_network``, ``_filters``, ``_layouts``)
-``mobilestylegan``      the MobileStyleGAN family (``_network``, ``_layouts``, ``_graph``)
+``mobilestylegan``      the MobileStyleGAN family (``_network``, ``_layouts``, ``_graph``; ``haar``)
 ``classed``             what the BigGAN line shares: truncation, classes (``start``: its first layer)
 ``biggan``              the BigGAN family, with SAGAN and SNGAN (``_network``, ``_layouts``)
 ``biggan_deep``         the BigGAN-deep family (``_network``, ``_layouts``, ``_settings``)

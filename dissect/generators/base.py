@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import hashlib
-import json
 from abc import abstractmethod
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
@@ -25,6 +23,7 @@ from ..recipes import Recipe
 from ..weight_edits import WeightEdit, changed_weights
 from .codes import Codes
 from .convolutions import check_weight
+from .identity import identity_of
 from .layers import KINDS, Capture, Layer, State
 from .others import changes_of
 from .replicas import made_again, several
@@ -334,15 +333,7 @@ class Generator(Sampler):
     def fingerprint(self) -> str:
         """SHA-256 over the family, its configuration and the canonical tensors: the same weights, the same hash."""
         with self.lock:
-            digest = hashlib.sha256()
-            digest.update(json.dumps([self.family, self.configuration], sort_keys=True).encode())
-            for key, tensor in sorted(self.canonical_tensors().items()):
-                exact = tensor.detach().cpu()
-                array = np.ascontiguousarray((exact.float() if exact.is_floating_point() else exact).numpy())
-                array = array.astype(array.dtype.newbyteorder("<"), copy=False)
-                digest.update(f"{key}{list(array.shape)}".encode())
-                digest.update(array.tobytes())
-            return digest.hexdigest()
+            return identity_of([self.family, self.configuration], self.canonical_tensors())
 
 
 __all__ = ["KINDS", "Capture", "Generator", "Layer", "State"]

@@ -100,7 +100,7 @@ class Opening:
     facts: list[Fact] = field(default_factory=list)
 
     def setting(self, name: str, recorded: object = None) -> Any:
-        """Return an option's value: the given one, else the file's, else the layout's or the family's; and note which."""
+        """Return an option's value: the given, the file's, or the layout's or family's default; note which."""
         option = next(option for option in self.options if option.name == name)
         if name in self.given:
             value, source = self.given[name], "option"

@@ -16,8 +16,9 @@ from .arrays import read_arrays
 from .base import Layer, State
 from .codes import Codes
 from .family import Fact, Family, Opening, Option, Slices
+from .haar import SUBBANDS, inverse_haar
 from .mobilestylegan_layouts import LAYOUTS, MAX_BLOCKS, MAX_MAPPING, OfGraphs
-from .mobilestylegan_network import SUBBANDS, Block, Config, Network, StyledConv, ToImage, Upsampler, inverse_haar
+from .mobilestylegan_network import Block, Config, Network, StyledConv, ToImage, Upsampler
 from .stylebased import StyleGenerator, as_mean, noise_maps, positive, tell_mean
 
 FAMILY_NAME = "mobilestylegan"

@@ -1,11 +1,11 @@
-"""How StyleGAN is stored: genforce's names (ours are close to them), InterFaceGAN's, and those of rosinality's port.
+"""How StyleGAN is stored: genforce's names (ours are close to them), InterFaceGAN's, NVIDIA's of TensorFlow.
 
-Key names and axis orders are facts of the public repositories genforce/genforce, genforce/interfacegan,
-rosinality/style-based-gan-pytorch and NVlabs/stylegan (its pickles: ``tensorflow``).
+Key names and axis orders are facts of the public repositories genforce/genforce, genforce/interfacegan and
+NVlabs/stylegan (its pickles: ``tensorflow``). rosinality's port is in ``stylegan_port``.
 
 **Fused convs.** An upsampling conv may be stored as the kernel of a transposed conv, which is turned by 180 degrees.
-The public code does so from 128 pixels on (``auto``), everywhere or nowhere. InterFaceGAN's and rosinality's files show
-it by their keys. genforce's and NVIDIA's do not: without the option ``fused_scale`` they are read as ``auto``.
+The public code does so from 128 pixels on (``auto``), everywhere or nowhere. InterFaceGAN's files show it
+by their keys. genforce's and NVIDIA's do not: without the option ``fused_scale`` they are read as ``auto``.
 
 **Truncation.** InterFaceGAN's files hold the factor of each w. Our codes say themselves how they are truncated, so it
 is kept (in genforce's files as an entry ``truncation_psi`` beside the network) and told, not applied.
@@ -71,7 +71,8 @@ def kernel_name(layer: int, fused: bool = False) -> str:
     return f"synthesis.layer{layer}.conv.{'fused' if fused else 'plain'}.weight"
 
 
-def _blurs(canonical: Tensors, key: Callable[[int], str]) -> dict[str, Tensor]:
+def blurs(canonical: Tensors, key: Callable[[int], str]) -> dict[str, Tensor]:
+    """Return the stored blurs of the blocks that have one, by the layout's keys."""
     found = {}
     for block in range(1, blocks_of(canonical)):
         channels = canonical[f"synthesis.layer{2 * block}.noise_weight"].numel()
@@ -112,7 +113,7 @@ def _genforce_places(fused: Fused) -> Iterator[Place]:
 
 
 def _genforce_constants(canonical: Tensors) -> dict[str, Tensor]:
-    added = _blurs(canonical, lambda block: f"synthesis.layer{2 * block}.blur.kernel")
+    added = blurs(canonical, lambda block: f"synthesis.layer{2 * block}.blur.kernel")
     return added if "lod" in canonical else added | {"synthesis.lod": torch.zeros(())}
 
 
@@ -287,64 +288,7 @@ def _tensorflow(suffix: str) -> TensorFlowLayout:
 
 TENSORFLOW, TENSORFLOW_FUSED, TENSORFLOW_UNFUSED = (_tensorflow(suffix) for suffix in FUSIONS)
 
-# -- rosinality's port -----------------------------------------------------------------------------------------
-
-_NOISE_AXES = chain(led_by(1), followed_by(2))
-_TRANSPOSED = chain(permuted(1, 0, 2, 3), FLIPPED)
-
-
-def _port_places() -> Iterator[Place]:
-    yield Place("synthesis.layer0.const", "generator.progression.0.conv1.input", *led_by(1))
-    yield Place("mapping.w_avg", "mean_style", lambda t: t.reshape(-1) if t.ndim == 2 else t)
-    for part, theirs in (("weight", "weight_orig"), ("bias", "bias")):
-        for i in range(MAX_MAPPING):
-            yield Place(f"mapping.dense{i}.{part}", f"style.{2 * i + 1}.linear.{theirs}")
-        for b in range(MAX_BLOCKS):
-            block, up, even = f"generator.progression.{b}", f"synthesis.layer{2 * b}", f"synthesis.layer{2 * b + 1}"
-            yield Place(f"synthesis.output{b}.{part}", f"generator.to_rgb.{b}.conv.{theirs}")
-            yield Place(f"{even}.conv.plain.{part}", f"{block}.conv2.conv.{theirs}")
-            for layer, number in ((up, 1), (even, 2)):
-                yield Place(f"{layer}.style.{part}", f"{block}.adain{number}.style.linear.{theirs}")
-            if b:
-                yield Place(f"{up}.conv.plain.{part}", f"{block}.conv1.1.conv.{theirs}")
-                turn = _TRANSPOSED if part == "weight" else SAME
-                yield Place(f"{up}.conv.fused.{part}", f"{block}.conv1.0.{part}", *turn)
-    for i in LAYERS:
-        key = f"generator.progression.{i // 2}.noise{i % 2 + 1}.weight_orig"
-        yield Place(f"synthesis.layer{i}.noise_weight", key, *_NOISE_AXES)
-
-
-def _port_constants(canonical: Tensors) -> dict[str, Tensor]:
-    def key(block: int) -> str:
-        place = 1 if kernel_name(2 * block, fused=True) in canonical else 2
-        return f"generator.progression.{block}.conv1.{place}.weight"
-
-    kernels = _blurs(canonical, key)
-    return kernels | {f"{name}_flip": kernel for name, kernel in kernels.items()}  # the filter is its own mirror image
-
-
-def _port_modules() -> dict[str, str]:
-    names: dict[str, str] = {}
-    for b in range(MAX_BLOCKS):
-        block, up, even = f"generator.progression.{b}", f"synthesis.layer{2 * b}", f"synthesis.layer{2 * b + 1}"
-        names |= {block: even, f"{block}.conv1": f"{up}.conv", f"{block}.conv2": f"{even}.conv"}
-        names |= {f"{block}.adain1": up, f"{block}.adain2": even, f"generator.to_rgb.{b}": f"synthesis.output{b}"}
-        names |= {f"{block}.adain1.style": f"{up}.style", f"{block}.adain2.style": f"{even}.style"}
-    return names
-
-
-ROSINALITY = Layout(
-    "rosinality",
-    lambda t: "generator.progression.0.conv1.input" in t and "style.1.linear.weight_orig" in t,
-    tuple(_port_places()),
-    _port_constants,
-    container="g_running",
-    outside={"mapping.w_avg": "mean_style"},
-    modules=_port_modules(),
-    cannot=lambda c: None if c["port"] else "this layout is of rosinality's port, whose arithmetic is another one",
-)
-
-LAYOUTS: tuple[Layout, ...] = (
+OFFICIAL = (
     GENFORCE, GENFORCE_FUSED, GENFORCE_UNFUSED, INTERFACEGAN, INTERFACEGAN_FUSED, INTERFACEGAN_UNFUSED,
-    TENSORFLOW, TENSORFLOW_FUSED, TENSORFLOW_UNFUSED, ROSINALITY,
+    TENSORFLOW, TENSORFLOW_FUSED, TENSORFLOW_UNFUSED,
 )  # fmt: skip

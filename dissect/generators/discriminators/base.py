@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import hashlib
-import json
 from collections.abc import Mapping
 from typing import ClassVar
 
@@ -11,6 +9,8 @@ import torch
 from torch import Tensor, nn
 
 from segmodels import GanatomyError
+
+from ..identity import identity_of
 
 
 class Discriminator:
@@ -41,7 +41,7 @@ class Discriminator:
         self.name, self.family, self.flavour, self.where = name, family, flavour, where
         self.resolution, self.channels, self.num_classes, self.group = resolution, channels, num_classes, group
         self.device = torch.device(device)
-        self.fingerprint = _fingerprint(network, family, {**(settings or {}), "group": group})
+        self.fingerprint = identity_of([family, {**(settings or {}), "group": group}], network.state_dict())
 
     @property
     def parameters(self) -> int:
@@ -91,12 +91,3 @@ class Discriminator:
         if count and not (int(chosen.min()) >= 0 and int(chosen.max()) < self.num_classes):
             raise GanatomyError(f"{self.name}: expected classes from 0 to {self.num_classes - 1}")
         return nn.functional.one_hot(chosen.long(), self.num_classes).float()
-
-
-def _fingerprint(network: nn.Module, family: str, settings: Mapping[str, object]) -> str:
-    digest = hashlib.sha256(json.dumps([family, settings], sort_keys=True).encode())
-    for key, tensor in sorted(network.state_dict().items()):
-        values = tensor.detach().float().cpu().contiguous().numpy().astype("<f4")
-        digest.update(f"{key}{list(values.shape)}".encode())
-        digest.update(values.tobytes())
-    return digest.hexdigest()
