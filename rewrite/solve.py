@@ -221,7 +221,13 @@ def sizes(goal: Goal, basis: Basis, left: Float64) -> dict[str, float]:
             moved += memory.energy(change.reshape(len(change), -1, taps)[:, :, tap], 0)
             usual += memory.energy(before.reshape(len(before), -1, taps)[:, :, tap], 0)
     norm = float(np.sqrt(squared) / weight.norm()) if weight.any() else float("inf")
-    return {"relative_norm": norm, "disturbance": float(np.sqrt(moved / usual)) if usual else float("inf")}
+    disturbance = float(np.sqrt(moved / usual)) if usual else float("inf")
+    return {"relative_norm": told(norm), "disturbance": told(disturbance)}
+
+
+def told(value: float) -> float:
+    """Return a measure to nine digits: the last ones of a sum depend on where its terms lie in memory."""
+    return float(f"{value:.9g}")
 
 
 def attained(goals: Sequence[Goal], edit: WeightEdit) -> dict[str, float | None]:
@@ -243,8 +249,8 @@ def attained(goals: Sequence[Goal], edit: WeightEdit) -> dict[str, float | None]
             seen_before += _squared(target.maps - old, target.weight)
             seen_after += _squared(target.maps - now, target.weight)
     return {
-        "values": 1 - after / before if before else None,
-        "seen": 1 - seen_after / seen_before if seen_before else None,
+        "values": told(1 - after / before) if before else None,
+        "seen": told(1 - seen_after / seen_before) if seen_before else None,
     }
 
 
