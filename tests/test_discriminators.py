@@ -593,6 +593,88 @@ def test_one_of_stylegan_with_classes_has_a_score_for_each():
     grown(images)
 
 
+def recorded(tensors, **told):
+    """What is made of a pickled discriminator that says this of itself."""
+    network = StoredNetwork("D", "", tensors, "D_basic", told, {})
+    return opening._opened(network, Checkpoint(Path("x.pkl"), "", "nvidia pickle", (network,)), CPU, None, None, None)
+
+
+@pytest.mark.parametrize(
+    ("make", "told"),
+    [
+        (lambda: of_nvidia(official_tensors()), {"nonlinearity": "relu"}),
+        (lambda: of_nvidia(official_tensors()), {"blur_filter": None}),
+        (lambda: of_nvidia(official_tensors()), {"use_wscale": False}),
+        (residual_tensors, {"resample_kernel": [1, 2, 1]}),
+        (residual_tensors, {"architecture": "skip"}),
+        (residual_tensors, {"conv_clamp": -1}),
+        (residual_tensors, {"conv_clamp": math.nan}),
+        (residual_tensors, {"conv_clamp": 10**400}),
+    ],
+)
+def test_what_a_file_records_is_not_passed_over(make, told):
+    with pytest.raises(GanatomyError, match=f"x.pkl: the file records {next(iter(told))}="):
+        recorded(make(), **told)
+    recorded(make(), blur_filter=(1, 2, 1), resample_kernel=(1, 3, 3, 1), conv_clamp=None)
+
+
+def test_options_of_another_kind_are_refused():
+    with pytest.raises(GanatomyError, match="step is of rosinality's StyleGAN, this is stylegan2"):
+        dissect.load_discriminator(residual_tensors(), step=1)
+    with pytest.raises(GanatomyError, match="fused_scale is of PGGAN and StyleGAN"):
+        dissect.load_discriminator(residual_tensors(), fused_scale=True)
+    for wrong in (1, "all", torch.ones(2)):
+        with pytest.raises(GanatomyError, match="expected fused_scale"):
+            dissect.load_discriminator(official_tensors(), fused_scale=wrong)
+    plain = dissect.load_discriminator(official_tensors(), fused_scale=False)
+    assert plain.fingerprint == dissect.load_discriminator(official_tensors()).fingerprint
+
+
+LONG = "9" * 5000
+
+
+@pytest.mark.parametrize(
+    "odd",
+    [
+        {"skip_layer0.weight": torch.zeros(1), "input0.weight": torch.zeros(1)},
+        {"foo/Skip/weight": torch.zeros(1), "4x4/Dense0/weight": torch.zeros(1)},
+        {"FromRGB_lod0/weight": torch.zeros(1), "4x4/Dense0/weight": torch.zeros(1)},
+        {f"layer{LONG}.weight": torch.zeros(1)} | official_tensors(),
+        {f"{LONG}x{LONG}/Conv0/weight": torch.zeros(1)} | of_nvidia(official_tensors()),
+        {f"b{LONG}.conv1.weight": torch.zeros(1)} | residual_tensors(),
+        {f"convs.{LONG}.conv2.1.weight": torch.zeros(1), "final_conv.0.weight": torch.zeros(1)},
+        {f"main.{LONG}.weight": torch.zeros(1)} | strided_tensors(),
+        {f"blocks.{LONG}.0.conv1.weight": torch.zeros(1)} | projecting_tensors(),
+        {f"layer{10**12}.weight": torch.zeros(1)} | official_tensors(),
+        {"layer9998.weight": torch.zeros(1)} | official_tensors(),
+        {"layer00.weight": torch.zeros(1)} | official_tensors(),
+        {"layer\u0661.weight": torch.zeros(1)} | official_tensors(),
+        {"bad\nkey": torch.zeros(1)} | official_tensors(),
+        {"bad\nkey": torch.zeros(1)} | residual_tensors(),
+        {"k" * 100_000: torch.zeros(1)} | residual_tensors(),
+        {f"skip_layer{place}.weight": torch.zeros(1) for place in range(9999)} | {"input0.weight": torch.zeros(1)},
+        {"9x9/Conv0/weight": torch.zeros(1)} | of_nvidia(official_tensors()),
+        {"8x8/Conv1/weight": torch.zeros(1), "lod": torch.zeros(())} | of_nvidia(official_tensors()),
+        {"4x4/Conv0/weight": torch.zeros(1)} | of_nvidia(official_tensors()),
+        {"layer0.blur.kernel": BLUR.repeat(5, 1, 1, 1)} | official_tensors("pggan"),
+        official_tensors() | {"layer1.blur.kernel": BLUR.repeat(50, 1, 1, 1)},
+        official_tensors() | {"layer0.weight": torch.ones(5, 5, 3, 3, dtype=torch.int32)},
+        residual_tensors() | {"b4.conv.weight": torch.zeros(7, 3, 3, 3)},
+        residual_tensors() | {"b4.conv.weight": torch.zeros(7, 12, 3, 3)},
+        residual_tensors() | {"b4.fc.weight": torch.zeros(HIDDEN, 100)},
+        residual_tensors(5) | {"b4.out.weight": torch.zeros(1, HIDDEN), "b4.out.bias": torch.zeros(1)},
+        residual_tensors(5) | {"b4.out.weight": torch.zeros(3, HIDDEN), "b4.out.bias": torch.zeros(3)},
+        {"x": torch.zeros(2, 2).to_sparse()},
+    ],
+    ids=range(29),
+)  # fmt: skip
+def test_whatever_a_file_holds_the_message_is_one_short_line(odd):
+    with pytest.raises(GanatomyError) as told:
+        dissect.load_discriminator(odd)
+    assert "\n" not in str(told.value)
+    assert len(str(told.value)) < 600
+
+
 @pytest.mark.parametrize("scores", [1, 3])
 def test_the_residual_one_of_other_names_is_the_same(scores):
     tensors = residual_tensors()
@@ -621,6 +703,19 @@ def test_the_residual_one_of_other_names_is_the_same(scores):
     if classes is not None:
         each = [first(images, int(one))[place] for place, one in enumerate(classes)]
         assert torch.equal(first(images, classes), torch.stack(each))
+
+
+def test_classes_of_the_last_years_of_tensorflow_are_mapped():
+    tensors, images = residual_tensors(5), images_of(4)
+    names = {"b4.conv": "4x4/Conv", "b4.fc": "4x4/Dense0", "b4.out": "Output", "mapping.embed": "LabelEmbed"}
+    names |= {"mapping.fc0": "Mapping0", "mapping.fc1": "Mapping1"}
+    words = {"fromrgb": "FromRGB", "conv0": "Conv0", "conv1": "Conv1_down", "skip": "Skip"}
+    names |= {f"b{r}.{old}": f"{r}x{r}/{new}" for r in (8, 16) for old, new in words.items()}
+    split = {key: key.rpartition(".") for key in tensors if not key.endswith("resample_filter")}
+    stored = {f"{names[module]}/{part}": turned(tensors[key]) for key, (module, _, part) in split.items()}
+    first, found = (dissect.load_discriminator(t, group=2) for t in (tensors, stored))
+    assert found.fingerprint == first.fingerprint
+    assert torch.equal(found(images, 3), first(images, 3))
 
 
 def test_the_size_of_nvidias_own():
@@ -698,12 +793,15 @@ BAD = {
     "another blur": (
         lambda: port_tensors() | {"progression.1.conv2.0.weight": torch.ones(6, 1, 3, 3) / 9}, "standard filter",
     ),
-    "no values": (lambda: R() | {"b16.fromrgb.weight": torch.zeros(5, 0, 1, 1)}, "real values in b16.fromrgb.weight"),
+    "no values": (lambda: R() | {"b16.fromrgb.weight": torch.zeros(5, 0, 1, 1)}, "b16.fromrgb.weight is empty"),
     "no outputs": (
-        lambda: growing_tensors() | {"decisionLayer.module.weight": torch.zeros(1, 0)}, "decisionLayer.*it has none",
+        lambda: growing_tensors() | {"decisionLayer.module.weight": torch.zeros(1, 0)}, "decisionLayer.*is empty",
     ),
-    "complex": (lambda: R() | {"b4.fc.bias": torch.zeros(9, dtype=torch.complex64)}, "it has complex ones"),
-    "no tensor": (lambda: R() | {"b4.fc.bias": 3}, "b4.fc.bias is no tensor"),
+    "complex": (
+        lambda: R() | {"b4.fc.bias": torch.zeros(9, dtype=torch.complex64)},
+        "b4.fc.bias is torch.complex64, expected floating",
+    ),
+    "no tensor": (lambda: R() | {"b4.fc.bias": 3}, "b4.fc.bias is none"),
     "larger than memory": (
         lambda: R() | {
             "b16.fromrgb.weight": torch.zeros(300_000, 3, 1, 1), "b16.conv0.weight": torch.zeros(300_000, 1, 3, 3),

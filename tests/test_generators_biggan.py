@@ -62,6 +62,10 @@ def test_golden_mixture_of_two_classes():
         generator(Codes(torch.tensor(expected["z"][:1]), w=embeddings[:1]))
     with pytest.raises(GanatomyError, match="needs codes with z and classes"):
         generator(Codes(torch.tensor(expected["z"][:1])))
+    assert torch.equal(generator.embedding(3), generator.embedding([3]))
+    for wrong in (999, -1, [0.5], torch.tensor([0.5]), "a", [[1]], [], None):
+        with pytest.raises(GanatomyError, match="classes"):
+            generator.embedding(wrong)
 
 
 VARIANTS = {

@@ -353,6 +353,18 @@ def test_a_pickle_of_tensorflow_becomes_other_files(tmp_path):
         assert (again.flavour, again.fingerprint) == (layout, first.fingerprint)
 
 
+@pytest.mark.parametrize("kind", ["pth", "safetensors"])
+def test_a_suggested_truncation_is_kept(kind, tmp_path):
+    first = dissect.load(DATA / "sg1_interfacegan.safetensors")
+    facts = [fact for fact in first.facts if fact.name == "truncation"]
+    assert facts
+    for layout in ("tensorflow", "genforce", "interfacegan"):
+        found = dissect.load(dissect.convert(first, tmp_path / f"{layout}.{kind}", layout))
+        assert [fact for fact in found.facts if fact.name == "truncation"] == facts
+        back = dissect.load(dissect.convert(found, tmp_path / f"{layout}-back.{kind}", "interfacegan"))
+        assert [fact for fact in back.facts if fact.name == "truncation"] == facts
+
+
 def test_the_variables_of_tensorflow_are_the_same_generator():
     first, found = load("genforce"), made(variables())
     codes = latents(first)

@@ -219,7 +219,7 @@ def variables(tensors):
             elif part == "weight":
                 value = (value.flip(2, 3) if name == "conv0" else value).permute(2, 3, 1, 0)
             found[f"synthesis/{side}x{side}/{theirs[name]}/{'mod_' if style else ''}{part}"] = value
-    return {key: value.contiguous() for key, value in found.items()}
+    return {key: value.contiguous() for key, value in found.items()} | {"lod": torch.zeros(())}
 
 
 @pytest.mark.parametrize("variant", VARIANTS)
@@ -229,12 +229,27 @@ def test_variables_of_tensorflow_are_the_same_network(variant, tmp_path):
     found = dissect.load(saved(variables(tensors), tmp_path / "variables.safetensors"))
     assert (found.family, found.flavour, found.fingerprint) == ("stylegan2", "tensorflow", first.fingerprint)
     codes = first.sample(range(2))
-    close(found(found.map(codes.z, codes.classes)), first(codes), "image")
+    assert torch.equal(found(found.map(codes.z, codes.classes)), first(codes))
     assert found.layer("synthesis/4x4/Conv").name == "synthesis.b4.conv1"
     again = dissect.load(dissect.convert(found, tmp_path / "nvlabs.pth", "nvlabs"))
     assert (again.flavour, again.fingerprint) == ("nvlabs", first.fingerprint)
     back = dissect.load(dissect.convert(again, tmp_path / "tensorflow.pth", "tensorflow"))
     assert (back.flavour, back.fingerprint) == ("tensorflow", first.fingerprint)
+
+
+@pytest.mark.parametrize("kind", ["pth", "safetensors"])
+@pytest.mark.parametrize("source", ["nvlabs", "tensorflow"])
+def test_a_clamp_travels(source, kind, tmp_path):
+    tensors = random_tensors()
+    first = dissect.load(saved(tensors if source == "nvlabs" else variables(tensors), tmp_path / "net.safetensors"),
+                         conv_clamp=0.5, lr_multiplier=0.02)  # fmt: skip
+    for layout in ("tensorflow", "nvlabs"):
+        found = dissect.load(dissect.convert(first, tmp_path / f"{layout}.{kind}", layout))
+        assert (found.config.conv_clamp, found.config.lr_multiplier) == (0.5, 0.02)
+        assert found.fingerprint == first.fingerprint
+    plain = dissect.load(saved(variables(tensors), tmp_path / "plain.safetensors"))
+    found = dissect.load(dissect.convert(plain, tmp_path / f"again.{kind}", "nvlabs"))
+    assert found.fingerprint == plain.fingerprint
 
 
 def test_what_a_pickle_of_tensorflow_records_counts():
@@ -245,6 +260,7 @@ def test_what_a_pickle_of_tensorflow_records_counts():
 
     assert opened().config.conv_clamp is None
     assert opened(conv_clamp=0.8, resample_kernel=[1, 3, 3, 1]).config.conv_clamp == 0.8
+    assert opened(resample_kernel=(1, 3, 3, 1)).config.conv_clamp is None
     assert opened(mapping_lrmul=0.02).config.lr_multiplier == 0.02
     for wrong in ({"resample_kernel": [1, 2, 1]}, {"normalize_latents": False}, {"architecture": "resnet"}):
         with pytest.raises(GanatomyError, match="the file records"):

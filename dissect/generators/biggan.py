@@ -116,7 +116,7 @@ class BigGAN(ClassGenerator):
         assert state.x is not None
         return torch.tanh(rgb(state.x))
 
-    def embedding(self, classes: Tensor) -> Tensor | None:
+    def embedded(self, classes: Tensor) -> Tensor | None:
         """Return the shared embedding [N, D] of classes [N], or None."""
         found: Tensor | None = self._network.shared(classes) if self.config.shared else None
         return found

@@ -124,7 +124,7 @@ class BigGANDeep(ClassGenerator):
         assert state.x is not None
         return torch.tanh(rgb(state.x[:, :COLORS]))
 
-    def embedding(self, classes: Tensor) -> Tensor:
+    def embedded(self, classes: Tensor) -> Tensor:
         """Return the embeddings [N, D] of classes [N]."""
         found: Tensor = self._network.embeddings(classes)
         return found

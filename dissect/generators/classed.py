@@ -14,7 +14,7 @@ from segmodels import GanatomyError
 
 from ..hooks import Site
 from .base import Generator, Layer, State
-from .codes import Codes
+from .codes import Codes, as_classes
 
 BOUND = 2.0  # of a truncated normal number before it is multiplied, as in the released models
 
@@ -73,9 +73,21 @@ class ClassGenerator(Generator):
             raise GanatomyError(f"{self.name} ({self.family}) truncates all of z; use cutoff=None")
         return super().map(z, classes, float(truncation), cutoff, noise)
 
+    def embedding(self, classes: Sequence[int] | Tensor | int) -> Tensor | None:
+        """Return the embeddings float32 [N, D] of N classes, or None where every batch norm has its own.
+
+        Codes take them as w [N, 1, D].
+
+        Raises:
+            GanatomyError: for what is no class of this generator.
+        """
+        assert self.num_classes is not None  # all of this line have classes
+        count = classes.numel() if isinstance(classes, Tensor) else int(np.size(classes))
+        return self.embedded(as_classes(classes, count, self.num_classes, self.name).to(self.device))
+
     @abstractmethod
-    def embedding(self, classes: Tensor) -> Tensor | None:
-        """Return the embeddings [N, D] of classes int64 [N], or None where every batch norm has its own."""
+    def embedded(self, classes: Tensor) -> Tensor | None:
+        """Return the embeddings [N, D] of classes int64 [N] on the device, or None: see :meth:`embedding`."""
 
     def begin(self, codes: Codes) -> State:
         """Return codes on the device with z multiplied by the truncation at use, and the embedding as w [N, 1, D]."""
@@ -85,10 +97,10 @@ class ClassGenerator(Generator):
         w = codes.w
         if w is None:
             assert classes is not None
-            own = self.embedding(classes)
+            own = self.embedded(classes)
             w = None if own is None else own[:, None]
         else:
-            known = self.embedding(torch.zeros(1, dtype=torch.int64, device=self.device))
+            known = self.embedded(torch.zeros(1, dtype=torch.int64, device=self.device))
             width = None if known is None else known.shape[1]
             if w.shape != (len(codes.z), 1, width):
                 wanted = "no w" if width is None else f"w [N, 1, {width}]"

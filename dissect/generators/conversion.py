@@ -72,7 +72,7 @@ def convert(
         with replacing(out) as file:
             file.write(data)
     else:
-        contents: dict[str, Any] = {target.container: inside, **beside} if target.container else {**inside}
+        contents: dict[str, Any] = {target.container: inside, **beside} if target.container else inside | beside
         if note and (target.container or chosen):  # among the tensors only if images depend on it
             contents[NOTE] = note
         with replacing(out) as file:
@@ -167,8 +167,9 @@ def _given(generator: Generator) -> dict[str, Tensor]:
 def _chosen(generator: Generator, family: Family, target: Layout) -> dict[str, object]:
     """Return the options without which the converted file would make other images."""
     default = {option.name: option.default for option in family.options} | dict(target.defaults)
-    differs = target.defaults.keys()  # there also what was assumed has to be said
+    differs = set(target.defaults)  # there also what was assumed has to be said
     known = {f.name: f.value for f in generator.facts if f.source in ("file", "option") or f.name in differs}
     known |= target.implied
-    plain = {name: value for name, value in known.items() if default.get(name) not in (None, value)}
+    settings = {name for name, value in default.items() if value is not None} | differs  # others are tensors
+    plain = {name: value for name, value in known.items() if name in settings and value != default[name]}
     return plain | {name: dict(maps) for name, maps in generator.noted.items()}

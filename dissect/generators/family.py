@@ -150,7 +150,9 @@ class Opening:
                 raise GanatomyError(f"checkpoint: {key} is {theirs[0]}, expected {theirs[1]}")
             if not given.is_floating_point():
                 raise GanatomyError(f"checkpoint: {key} is {given.dtype}, expected floating-point numbers")
-        network.load_state_dict({name: tensor.float() for name, tensor in self.tensors.items()}, assign=True)
+        # A conv may choose its arithmetic by how its weights lie in memory: let it be one for all layouts.
+        own = {name: tensor.float().contiguous() for name, tensor in self.tensors.items()}
+        network.load_state_dict(own, assign=True)
         return network
 
 

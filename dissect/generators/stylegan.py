@@ -162,8 +162,6 @@ def make(opening: Opening) -> StyleGAN:
     if "w_avg" in opening.given:
         opening.tensors["mapping.w_avg"] = opening.setting("w_avg")
     config = configure(opening)
-    # A conv may choose its arithmetic by how the weights lie in memory: let it be one for all layouts.
-    opening.tensors = {name: tensor.contiguous() for name, tensor in opening.tensors.items()}
     with torch.device("meta"):
         network = Network(config)
     opening.fill(network)

@@ -171,8 +171,9 @@ def configure(opening: Opening) -> Config:
     if any(f"synthesis.b{4 * 2**b}.skip.weight" in tensors for b in blocks):
         architecture = "resnet"
     for what, wanted in (RECORDS | {"architecture": architecture}).items():
-        if opening.arguments.get(what, wanted) != wanted:
-            raise GanatomyError(f"the file records {what}={opening.arguments[what]!r:.60}, expected {wanted!r}")
+        told = opening.arguments.get(what, wanted)
+        if (list(told) if isinstance(told, tuple) else told) != wanted:
+            raise GanatomyError(f"the file records {what}={told!r:.60}, expected {wanted!r}")
     config = Config(
         z_dim=z_dim,
         w_dim=last.shape[0],

@@ -240,8 +240,8 @@ TENSORFLOW = Layout(
     "tensorflow",
     lambda t: "synthesis/4x4/Const/const" in t and "synthesis/4x4/Conv/mod_weight" in t,
     tuple(_tensorflow_places()),
+    ignored=lambda key: key == "lod",  # of training's growth; no part that is known here uses it
     modules={theirs: ours for ours, theirs in _tensorflow_modules()},
-    cannot=_unbounded,
     defaults={"conv_clamp": None},
 )
 

@@ -25,10 +25,11 @@ from segmodels import GanatomyError
 from .stylegan import Equal, blurred, is_filter
 from .stylegan2 import unturned, with_deviation
 
+MAX_BLOCKS = 9  # to 2,048 pixels
 FUSED_FROM = 128  # pixels, of StyleGAN's ``auto``
-KEY = re.compile(r"(?:layer|input)(\d+)\.(weight|bias)")
-BLUR = re.compile(r"layer\d+\.blur\.kernel")
-SCOPE = re.compile(r"(\d+)x\1/(Conv0|Conv1|Conv1_down)/(weight|bias)")
+KEY = re.compile(r"(?:layer|input)(0|[1-9]\d*)\.(weight|bias)")
+BLUR = re.compile(r"layer([1-9]\d*)\.blur\.kernel")
+SCOPE = re.compile(r"(8|16|32|64|128|256|512|1024|2048)x\1/(Conv0|Conv1|Conv1_down)/(weight|bias)")
 LAST = ("4x4/Conv", "4x4/Dense0", "4x4/Dense1")
 FUNCTIONS = {"D_paper": "pggan", "D_basic": "stylegan", "D_style": "stylegan"}  # that made a pickled one
 GROUPS = {("pggan", "genforce"): 16}  # images, by their code; 4 elsewhere
@@ -38,9 +39,10 @@ Tensors = Mapping[str, Tensor]
 
 @dataclass(frozen=True)
 class Read:
-    """What a file says: tensors under genforce's names, of which family and layout; None where nothing tells."""
+    """What a file says: tensors and stored blurs by genforce's names, family (None where nothing tells), layout."""
 
     tensors: dict[str, Tensor]
+    blurs: dict[str, Tensor]
     family: str | None
     flavour: str
     fused_scale: bool | str
@@ -69,6 +71,7 @@ class Network(nn.Module):
         super().__init__()
         self.fromrgb, self.blocks, self.last = fromrgb, nn.ModuleList(blocks), nn.ModuleList(last)
         width = fromrgb.weight.shape[0] if not blocks else blocks[-1].second.weight.shape[0]
+        self.fused = [block.second.fused for block in blocks]
         self.deviations = last[0].weight.shape[1] - width
         self.num_classes = last[2].weight.shape[0] if by_class and last[2].weight.shape[0] > 1 else None
 
@@ -89,11 +92,11 @@ def of_genforce(tensors: Tensors) -> Read | None:
         return None
     if any(key.startswith("skip_layer") for key in tensors):
         return None
-    blurs = [key for key in tensors if BLUR.fullmatch(key)]
-    if odd := next((key for key in blurs if not is_filter(tensors[key])), None):
+    blurs = {key: value for key, value in tensors.items() if BLUR.fullmatch(key)}
+    if odd := next((key for key, value in blurs.items() if not is_filter(value)), None):
         raise GanatomyError(f"{odd} is not the standard filter of this family; not supported")
     kept = {key: value for key, value in tensors.items() if key not in blurs}
-    return Read(kept, "stylegan" if blurs else "pggan", "genforce", "auto" if blurs else False)
+    return Read(kept, blurs, "stylegan" if blurs else "pggan", "genforce", "auto" if blurs else False)
 
 
 def of_tensorflow(tensors: Tensors, function: str | None) -> Read | None:
@@ -120,10 +123,12 @@ def of_tensorflow(tensors: Tensors, function: str | None) -> Read | None:
             name = f"input{scope.removeprefix('FromRGB_lod')}.{part}"
         else:
             name = key
+        if name in named:
+            raise GanatomyError(f"unexpected key {key}: another has its place")
         named[name] = unturned(value)
     plain = any("/Conv1/" in key for key in tensors)  # only PGGAN's code calls it that
     family = FUNCTIONS.get((function or "").rpartition(".")[2]) or ("pggan" if plain else None)
-    return Read(named, family, "tensorflow", "auto" if family == "stylegan" else not plain)
+    return Read(named, {}, family, "tensorflow", "auto" if family == "stylegan" else not plain)
 
 
 def build(read: Read, fused_scale: bool | str) -> tuple[Network, int]:
@@ -146,7 +151,7 @@ def build(read: Read, fused_scale: bool | str) -> tuple[Network, int]:
         raise GanatomyError(f"unexpected key {odd[0]}")
     numbers = {key: int(found[1]) for key in tensors if (found := KEY.fullmatch(key))}
     layers = [number for key, number in numbers.items() if key.startswith("layer")]
-    count = max(max(layers) // 2 - 1, 0)  # blocks that halve
+    count = min(max(max(layers) // 2 - 1, 0), MAX_BLOCKS)  # blocks that halve
     beyond = {"input": count, "layer": 2 * count + 2}
     if odd := sorted(key for key, number in numbers.items() if number > beyond[key[:5]]):
         raise GanatomyError(f"unexpected key {odd[0]}")
@@ -159,6 +164,10 @@ def build(read: Read, fused_scale: bool | str) -> tuple[Network, int]:
         second = _part(f"layer{2 * block + 1}", tensors, 3, first.weight.shape[0], fused=fused)
         blocks.append(Block(first, second, blurs=read.family == "stylegan"))
         width = int(second.weight.shape[0])
+    for key, value in read.blurs.items():
+        halves = blocks[at // 2].second if (at := int(key[5:].partition(".")[0])) % 2 and at < 2 * count else None
+        if halves is None or len(value) != halves.weight.shape[1]:
+            raise GanatomyError(f"unexpected key {key} {list(value.shape)}")
     conv = _part(f"layer{2 * count}", tensors, 3, None)
     extra = conv.weight.shape[1] - width
     if extra < 0 or (extra and width % extra):

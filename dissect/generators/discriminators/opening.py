@@ -15,9 +15,17 @@ from segmodels.files import shown
 from .. import catalog, checkpoint
 from ..checkpoint import Checkpoint, StoredNetwork
 from ..family import check, flat
+from ..stylebased import positive
 from . import official, progressive, projection, strided, stylegan, stylegan2
 from .base import Discriminator
 
+ODD = re.compile(r"\d{5}|[^ -~]")  # no name of any layout has such a number, or is not plain
+LONGEST = 200  # characters of a name
+# What a file may record about its network, and the only value for which the arithmetic here is right.
+RECORDS: Mapping[str, object] = {
+    "nonlinearity": "lrelu", "activation": "lrelu", "use_wscale": True, "resample_kernel": [1, 3, 3, 1],
+    "resample_filter": [1, 3, 3, 1], "blur_filter": [1, 2, 1], "architecture": "resnet",
+}  # fmt: skip
 FIRST = ("D_ema", "discriminator_smooth", "D", "d", "discriminator", "netD", "netD_state_dict")  # averaged ones first
 
 
@@ -46,7 +54,7 @@ def load_discriminator(
         GanatomyError: if there is none, one of an unknown kind, or one whose tensors do not fit; for a group below 1,
             a step that is not there, and another ``fused_scale`` than these.
     """
-    if fused_scale not in (None, True, False, "auto"):
+    if fused_scale is not None and not isinstance(fused_scale, bool) and str(fused_scale) != "auto":
         raise GanatomyError(f'expected fused_scale to be true, false or "auto", got {fused_scale!r}')
     if group is not None and (isinstance(group, bool) or not isinstance(group, int) or group < 1):
         raise GanatomyError(f"expected a group of 1 image or more, got {group!r}")
@@ -55,7 +63,7 @@ def load_discriminator(
     for network in ranked:
         made = _opened(network, found, torch.device(device), group, step, fused_scale)
         if made is not None:
-            return made
+            return _suited(made, step, fused_scale)
     keys = list(ranked[0].tensors) if ranked else []
     raise GanatomyError(
         f"{found.path.name}: no discriminator that is known is in it ({shown(keys, 4)}); known: StyleGAN2 (nvlabs, "
@@ -66,8 +74,8 @@ def load_discriminator(
 
 def _read(source: str | Path | Mapping[str, Tensor]) -> Checkpoint:
     if isinstance(source, Mapping):
-        if odd := [str(key)[:80] for key, value in source.items() if not isinstance(value, Tensor)]:
-            raise GanatomyError(f"expected a state dict, names and tensors; {odd[0]} is no tensor")
+        if odd := [key for key, value in source.items() if not isinstance(value, Tensor) or _is_odd(value)]:
+            raise GanatomyError(f"expected a state dict, names and plain tensors; {shown([str(odd[0])], 1)} is none")
         copied = {str(key): value.detach().clone() for key, value in source.items()}  # the caller's may change
         network = StoredNetwork("", "", copied, None, {}, {})
         return Checkpoint(Path("state dict"), "", "state dict", (network,))
@@ -88,6 +96,8 @@ def _opened(
 ) -> Discriminator | None:  # fmt: skip
     """Return the discriminator that a network is, None if it is of no known kind."""
     name = f"{found.path.stem} ({network.where})" if network.where else found.path.stem
+    if any(len(key) > LONGEST or ODD.search(key) for key in network.tensors):
+        return None
     try:
         for flavour, canonical in stylegan2.LAYOUTS.items():
             if (tensors := canonical(network.tensors)) is not None:
@@ -130,28 +140,53 @@ def _opened(
                 channels=first.shape[1], device=device,
             )  # fmt: skip
     except GanatomyError as error:
-        raise GanatomyError(f"{found.path.name}: {error}") from error
+        prefix = f"{found.path.name}: "
+        raise GanatomyError(prefix + str(error).removeprefix(prefix)) from error
     return None
 
 
 def _check(network: StoredNetwork, found: Checkpoint) -> None:
-    """Refuse NaN, and tensors that no layer can have."""
+    """Refuse NaN, tensors that no layer can have, and networks of which the file says that they are others."""
     for key, value in network.tensors.items():
-        if value.numel() == 0 or value.is_complex():
-            raise GanatomyError(
-                f"expected real values in {key}, it has {'none' if not value.numel() else 'complex ones'}"
-            )
+        if value.numel() == 0:
+            raise GanatomyError(f"{key} is empty")
+        if not value.is_floating_point() and not key.endswith("num_batches_tracked"):
+            raise GanatomyError(f"{key} is {value.dtype}, expected floating-point numbers")
+    told = flat(network.arguments)
+    for what, wanted in RECORDS.items():
+        said = told.get(what, wanted)
+        if (list(said) if isinstance(said, tuple) else said) != wanted:
+            raise GanatomyError(f"the file records {what}={said!r:.60}, expected {wanted!r}")
     check(network, found)
+
+
+def _is_odd(value: Tensor) -> bool:
+    return value.layout is not torch.strided or value.is_quantized
+
+
+def _suited(made: Discriminator, step: int | None, fused_scale: bool | str | None) -> Discriminator:
+    """Return it; GanatomyError for options that are of another kind."""
+    kind = made.family, made.flavour
+    if step is not None and kind != ("stylegan", "rosinality"):
+        raise GanatomyError(f"{made.name}: step is of rosinality's StyleGAN, this is {made.family} ({made.flavour})")
+    if fused_scale is not None and kind not in OFFICIAL:
+        raise GanatomyError(f"{made.name}: fused_scale is of PGGAN and StyleGAN by names of genforce and TensorFlow")
+    return made
+
+
+OFFICIAL = [(family, flavour) for family in ("pggan", "stylegan") for flavour in ("genforce", "tensorflow")]
 
 
 def _residual(
     network: StoredNetwork, tensors: dict[str, Tensor], flavour: str, name: str, device: torch.device, group: int | None
 ) -> Discriminator:
     told = flat(network.arguments)
-    if (kind := told.get("architecture", "resnet")) != "resnet":
-        raise GanatomyError(f"expected a discriminator with the architecture resnet, this one is {str(kind)[:40]!r}")
     clamp = told.get("conv_clamp")
-    clamp = float(clamp) if isinstance(clamp, int | float) and not isinstance(clamp, bool) else None
+    if clamp is not None:
+        try:
+            clamp = positive(clamp)
+        except (TypeError, ValueError, OverflowError):
+            raise GanatomyError(f"the file records conv_clamp={clamp!r:.60}, expected a positive number") from None
     stored = _group(told, stylegan2.GROUP)
     made = stylegan2.build(tensors, clamp)
     top = max(int(m[1]) for key in tensors if (m := stylegan2.BLOCK.fullmatch(key)))
@@ -175,7 +210,7 @@ def _official(
     return Discriminator(
         made, name=name, family=str(read.family), flavour=read.flavour, where=network.where, resolution=resolution,
         channels=made.fromrgb.weight.shape[1], num_classes=made.num_classes, device=device,
-        group=(stored if group is None else group) if made.deviations else 1, settings={"fused_scale": fused},
+        group=(stored if group is None else group) if made.deviations else 1, settings={"fused": made.fused},
     )  # fmt: skip
 
 

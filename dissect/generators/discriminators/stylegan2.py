@@ -26,8 +26,9 @@ HALF = math.sqrt(0.5)
 EPSILON = 1e-8  # under the root of a group's variance
 MAPPING_RATE = 0.01  # learning-rate multiplier of the classes' mapping
 GROUP = 4  # images, where the file does not say
-BLOCK = re.compile(r"b(\d+)\.conv1\.weight")
-CONVS = re.compile(r"convs\.(\d+)\.conv2\.1\.weight")
+BLOCK = re.compile(r"b([1-9]\d*)\.conv1\.weight")
+CONVS = re.compile(r"convs\.([1-9]\d*)\.conv2\.1\.weight")
+MAX_BLOCKS = 9  # to 2,048 pixels
 CLOSE = 1e-4  # what a stored filter may differ by from [1, 3, 3, 1]
 Tensors = Mapping[str, Tensor]
 
@@ -168,7 +169,7 @@ def of_rosinality(tensors: Tensors) -> dict[str, Tensor] | None:
     if not numbers or "final_conv.0.weight" not in tensors or "final_linear.0.weight" not in tensors:
         return None
     names = {"convs.0.0.weight": "fromrgb.weight", "convs.0.1.bias": "fromrgb.bias"}
-    top = 4 * 2 ** len(numbers)
+    top = _top(len(numbers))
     known = {old: f"b{top}.{new}" for old, new in names.items()}
     for place, number in enumerate(numbers):
         block, old = f"b{top >> place}", f"convs.{number}"
@@ -191,7 +192,7 @@ def of_genforce(tensors: Tensors) -> dict[str, Tensor] | None:
     blocks = sum(re.fullmatch(r"skip_layer\d+\.weight", key) is not None for key in tensors)
     if not blocks or "input0.weight" not in tensors:
         return None
-    top = 4 * 2**blocks
+    top = _top(blocks)
     names = {"input0": f"b{top}.fromrgb"}
     for place in range(blocks):
         block = f"b{top >> place}"
@@ -207,14 +208,22 @@ def of_tensorflow(tensors: Tensors) -> dict[str, Tensor] | None:
     if "4x4/Dense0/weight" not in tensors or not any(key.endswith("/Skip/weight") for key in tensors):
         return None
     names = {"FromRGB": "fromrgb", "Conv0": "conv0", "Conv1_down": "conv1", "Skip": "skip"}
-    last = {"4x4/Conv": "b4.conv", "4x4/Dense0": "b4.fc", "Output": "b4.out"}
+    last = {"4x4/Conv": "b4.conv", "4x4/Dense0": "b4.fc", "Output": "b4.out", "LabelEmbed": "mapping.embed"}
     found = {}
     for key, value in tensors.items():
         scope, _, part = key.rpartition("/")
-        sided = re.fullmatch(r"(\d+)x\1/(\w+)", scope)
-        known = last.get(scope) or (f"b{sided[1]}.{names.get(sided[2], sided[2])}" if sided else scope)
-        found[f"{known}.{part}"] = unturned(value)
+        sided = re.fullmatch(r"([1-9]\d*)x\1/(FromRGB|Conv0|Conv1_down|Skip)", scope)
+        mapped = re.fullmatch(r"Mapping(0|[1-9]\d*)", scope)
+        name = f"b{sided[1]}.{names[sided[2]]}" if sided else f"mapping.fc{mapped[1]}" if mapped else last.get(scope)
+        found[f"{name}.{part}" if name else key] = unturned(value)
     return found
+
+
+def _top(blocks: int) -> int:
+    """Return the side of the images that so many blocks look at."""
+    if blocks > MAX_BLOCKS:
+        raise GanatomyError(f"expected at most {MAX_BLOCKS} blocks, found {blocks}")
+    return 4 * 2**blocks
 
 
 def unturned(value: Tensor) -> Tensor:
@@ -250,8 +259,9 @@ def build(tensors: dict[str, Tensor], clamp: float | None) -> Network:
         GanatomyError: for tensors that are missing, unknown, or of shapes that do not go together.
     """
     sizes = sorted(int(m[1]) for key in tensors if (m := BLOCK.fullmatch(key)))
-    if sizes != [8 * 2**place for place in range(len(sizes))]:
-        raise GanatomyError(f"expected blocks b8, b16, … in a row, found {', '.join(f'b{size}' for size in sizes)}")
+    if not sizes or sizes != [8 * 2**place for place in range(min(len(sizes), MAX_BLOCKS))]:
+        found = ", ".join(f"b{size}" for size in sizes[: MAX_BLOCKS + 1])
+        raise GanatomyError(f"expected blocks b8, b16, … in a row, found {found or 'none'}")
     needed = [f"b{sizes[-1]}.fromrgb.weight", *(f"b{s}.{c}.weight" for s in sizes for c in ("conv0", "conv1"))]
     needed += [f"b4.{name}.weight" for name in ("conv", "fc", "out")]
     for key in needed:
@@ -261,6 +271,7 @@ def build(tensors: dict[str, Tensor], clamp: float | None) -> Network:
     for key, value in tensors.items():
         if key.startswith("mapping.") and key.endswith("weight") and value.ndim != 2:
             raise GanatomyError(f"expected {key} with 2 dimensions, it has {value.ndim}")
+    _check_joined(tensors)
     with torch.device("meta"):  # shapes that do not go together may be larger than any memory
         network = Network({key: tuple(value.shape) for key, value in tensors.items()}, clamp)
     names = {key: _own_name(key, sizes[::-1]) for key in tensors}
@@ -274,6 +285,22 @@ def build(tensors: dict[str, Tensor], clamp: float | None) -> Network:
             raise GanatomyError(f"expected {key} {list(wanted[name].shape)}, got {list(tensors[key].shape)}")
     network.load_state_dict({name: tensors[key].float() for key, name in names.items()}, assign=True)
     return network
+
+
+def _check_joined(tensors: Tensors) -> None:
+    """Refuse an end whose layers do not take what the ones before give."""
+    width, (out, into) = tensors["b8.conv1.weight"].shape[0], tensors["b4.conv.weight"].shape[:2]
+    extra = into - width
+    if extra < 0 or (extra and width % extra):
+        raise GanatomyError(f"expected b4.conv.weight with {width} or {width + 1} inputs, it has {into}")
+    if (taken := tensors["b4.fc.weight"].shape[1]) != 16 * out:
+        raise GanatomyError(f"expected b4.fc.weight with {16 * out} inputs, it has {taken}")
+    if "mapping.embed.weight" not in tensors:
+        return
+    numbers = [int(found[1]) for key in tensors if (found := re.fullmatch(r"mapping\.fc(\d+)\.weight", key))]
+    last = f"mapping.fc{max(numbers)}.weight" if numbers else "mapping.embed.weight"
+    if (given := tensors[last].shape[0]) != (wanted := tensors["b4.out.weight"].shape[0]):
+        raise GanatomyError(f"expected {last} with {wanted} outputs, as b4.out.weight has, it has {given}")
 
 
 def _own_name(key: str, sizes: list[int]) -> str:
