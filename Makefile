@@ -5,7 +5,8 @@ BIN    := $(VENV)/bin
 STAMP  := $(VENV)/.installed
 DEV    := $(VENV)/.installed-dev
 ARGS   ?=
-# The tests of a file stay together, since they share what is slow to make; a thread each, or processes would wait for each other.
+# The tests of a file stay together, since they share what is slow to make; a thread each, or processes would wait for each other;
+# and what one process has compiled, the many that the tests start need not compile again.
 JOBS   ?= -n auto --dist loadfile --no-loadscope-reorder
 
 .PHONY: demo test test-long test-latest lint format docs bench clean
@@ -17,7 +18,7 @@ test: $(DEV)
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
 	$(BIN)/mypy
-	OMP_NUM_THREADS=1 $(BIN)/python -m pytest $(JOBS) $(ARGS)
+	PYTHONDONTWRITEBYTECODE= OMP_NUM_THREADS=1 $(BIN)/python -m pytest $(JOBS) $(ARGS)
 
 # What `make test` shortens, in full: an hour.
 test-long: $(DEV)
