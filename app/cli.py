@@ -28,6 +28,7 @@ from .commands import (
     generators,
     insertion,
     metrics,
+    pack,
     report,
     rewrite,
     rewrite_judge,
@@ -71,6 +72,7 @@ app.command("app")(dashboard.app)
 app.command("clean")(clean.clean)
 app.command("metrics")(metrics.metrics)
 app.command("verify")(verify.verify)
+app.command("pack")(pack.pack)
 app.command("demo")(demo.demo)
 
 

@@ -34,7 +34,7 @@ Data flows one way::
 ``effects/``        what edits do to concepts, beside random units, and the file that keeps it
 ``metrics/``        how near one set of images is to another
 ``artifacts/``      which units draw what should not be there, and how to take that away
-``verify``          whether a file is sound
+``verify``          whether a file is sound (``pack``: one file to mail)
 ==================  ====================================================================================
 """
 
@@ -66,6 +66,7 @@ from .generators import BakeError, Codes, Generator, Layer, accept_licence, conv
 from .generators.discriminators import Discriminator, load_discriminator
 from .job import Job
 from .merge import merge
+from .pack import pack
 from .recipes import Recipe
 from .results import LayerResult, Run
 from .verify import verify
@@ -120,6 +121,7 @@ __all__ = [
     "merge",
     "metrics",
     "open",
+    "pack",
     "replace",
     "run",
     "scale",

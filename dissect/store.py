@@ -10,6 +10,7 @@ from __future__ import annotations
 import contextlib
 import json
 import math
+import zipfile
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from pathlib import Path
@@ -186,6 +187,8 @@ class Reader:
             with h5py.File(self.path, "r") as file:
                 yield file
         except (OSError, RuntimeError, KeyError, UnicodeDecodeError) as error:
+            if zipfile.is_zipfile(self.path):
+                raise GanatomyError(f"{self.path} is a zip; unzip it, and open the .h5 file that was in it") from error
             raise GanatomyError(
                 f"{self.path} is not readable HDF5 or is damaged: {str(error).split(chr(10))[0]}"
             ) from error

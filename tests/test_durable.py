@@ -67,7 +67,7 @@ def shards(generator, segmenter, plan):
 
 KEPT = N if LONG else 24  # samples of the run that is killed
 KILLED = f"""
-import json, os, random, signal, sys, time
+import json, math, os, random, signal, sys, time
 from pathlib import Path
 import dissect, segmodels
 from dissect import passing, slabs
@@ -94,8 +94,8 @@ while True:
         killed += 1
     elif status or killed == 20:
         break
-    else:  # the first, which tells how long a run takes; or one too quick for us: again from the beginning
-        whole = whole or time.monotonic() - began
+    else:  # tells how long a run takes (the first may have compiled); or was too quick for us: from the beginning
+        whole = min(whole or math.inf, time.monotonic() - began)
         out.unlink()
 print(json.dumps([killed, status, sorted(found)]))
 """

@@ -49,17 +49,14 @@ class BigGAN(ClassGenerator):
         self._add(found, drawn, side, lambda state: replace(state, x=conv(state.x)))
         chosen = joined(found)
         super().__init__(
-            name=opening.name,
+            **opening.common,
             family=FAMILY_NAME,
-            flavour=opening.layout.name,
             module=network,
             sites=self._places,
             layers=[replace(layer, default=layer.name in chosen) for layer in found],
             resolution=side,
             z_dim=config.z_dim,
             num_classes=config.num_classes,
-            device=opening.device,
-            file_sha256=opening.origin.sha256 or None,
             configuration=asdict(config),
         )
 

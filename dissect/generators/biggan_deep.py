@@ -57,17 +57,14 @@ class BigGANDeep(ClassGenerator):
         self._add(found, drawn, side, _run(inner.conv_to_rgb))
         chosen = joined(found)
         super().__init__(
-            name=opening.name,
+            **opening.common,
             family=FAMILY_NAME,
-            flavour=opening.layout.name,
             module=network,
             sites=self._places,
             layers=[replace(layer, default=layer.name in chosen) for layer in found],
             resolution=config.resolution,
             z_dim=config.z_dim,
             num_classes=config.num_classes,
-            device=opening.device,
-            file_sha256=opening.origin.sha256 or None,
             configuration=asdict(config),
         )
 

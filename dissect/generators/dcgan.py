@@ -127,16 +127,13 @@ def make(opening: Opening) -> DCGAN:
         conditional = {"num_classes": classes, "label_first": opening.setting("label_first")}
     generator = DCGAN(
         [(theirs.get(index, f"main.{index}"), module) for index, module in enumerate(network)],
-        name=opening.name,
+        **opening.common,
         family=FAMILY_NAME,
-        flavour=opening.layout.name,
         module=network,
         z_dim=first.in_channels - width,
         aliases={f"main.{index}": name for index, name in theirs.items()},
         inputs=first.in_channels,
         num_classes=classes or None,
-        device=opening.device,
-        file_sha256=opening.origin.sha256 or None,
         configuration={"layout": "transposed convs, batch norm, ReLU, tanh"} | conditional,
     )
     generator.label_first = bool(conditional.get("label_first"))

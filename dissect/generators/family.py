@@ -113,6 +113,14 @@ class Opening:
         self.facts.append(Fact(name, "given" if isinstance(value, Tensor) else value, source))
         return value
 
+    @property
+    def common(self) -> dict[str, Any]:
+        """What every generator of a checkpoint is told of it."""
+        return {
+            "name": self.name, "flavour": self.layout.name, "device": self.device,
+            "file_sha256": self.origin.sha256 or None,
+        }  # fmt: skip
+
     def read_off(self, **facts: object) -> None:
         """Note facts that the tensors' shapes show."""
         self.facts += [Fact(name, value, "tensors") for name, value in facts.items()]

@@ -115,13 +115,10 @@ def make(opening: Opening) -> KerasChain:
     try:
         generator = KerasChain(
             chain,
-            name=opening.name,
+            **opening.common,
             family=FAMILY_NAME,
-            flavour=opening.layout.name,
             module=modules,
             z_dim=first.in_features,
-            device=opening.device,
-            file_sha256=opening.origin.sha256 or None,
             configuration={"model_config": _plain(json.loads(described))},
         )
     except RuntimeError as error:

@@ -28,7 +28,7 @@ NOISE_SEED = 0  # of the constant maps of a file without any: const is what nois
 class MobileStyleGAN(StyleGenerator):
     """A MobileStyleGAN generator; its layers are the outputs of its convs and upsamplings, and its styles."""
 
-    def __init__(self, network: Network, config: Config, name: str, mean: Tensor | None, opening: Opening) -> None:
+    def __init__(self, network: Network, config: Config, mean: Tensor | None, opening: Opening) -> None:
         self.config = config
         self.w_dim, self.num_ws = config.w_dim, config.num_ws
         self._network = network
@@ -42,16 +42,13 @@ class MobileStyleGAN(StyleGenerator):
             assert isinstance(block, Block)
             self._block(f"synthesis.layers.{index}", block, index)
         super().__init__(
-            name=name,
+            **opening.common,
             family=FAMILY_NAME,
-            flavour=opening.layout.name,
             module=network,
             sites=self._places,
             layers=self._layers,
             resolution=config.resolution,
             z_dim=config.z_dim,
-            device=opening.device,
-            file_sha256=opening.origin.sha256,
             configuration=identity(config),
             aliases=opening.layout.modules,
         )
@@ -194,7 +191,7 @@ def make(opening: Opening) -> MobileStyleGAN:
                 raise GanatomyError(f"option {option}: this network has its own in its weights")
     else:
         maps = _set_noise(network, opening)
-    generator = MobileStyleGAN(network, config, opening.name, _mean(network, config, opening), opening)
+    generator = MobileStyleGAN(network, config, _mean(network, config, opening), opening)
     generator.noted = {} if maps is None else {"noise": maps}
     return generator
 

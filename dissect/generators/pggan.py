@@ -65,17 +65,14 @@ class PGGAN(Generator):
                 add(layout.names.head(block), head, config.colors, block, "conv")
                 self._stages.append(_head(head, 1.0 - config.fade if block == config.finest else 1.0))
         super().__init__(
-            name=opening.name,
+            **opening.common,
             family=FAMILY_NAME,
-            flavour=layout.name,
             module=network,
             sites=sites,
             layers=layers,
             resolution=config.resolution,
             z_dim=config.z_dim,
             num_classes=config.num_classes or None,
-            device=opening.device,
-            file_sha256=opening.origin.sha256,
             configuration=identity(config),
             aliases=layout.names.modules(config.blocks),
         )

@@ -38,7 +38,7 @@ RECORDS = {
 class StyleGAN(StyleGenerator):
     """A StyleGAN generator; its layers are its convs, its styles, its layers' outputs and the images that it draws."""
 
-    def __init__(self, network: Network, config: Config, name: str, opening: Opening) -> None:
+    def __init__(self, network: Network, config: Config, opening: Opening) -> None:
         self.config = config
         self.has_noise = True
         self.w_dim, self.num_ws = config.w_dim, config.num_ws
@@ -51,17 +51,14 @@ class StyleGAN(StyleGenerator):
             if index % 2 and index // 2 in config.drawing:
                 self._head(index // 2)
         super().__init__(
-            name=name,
+            **opening.common,
             family=FAMILY_NAME,
-            flavour=opening.layout.name,
             module=network,
             sites=self._sites_found,
             layers=self._layers_found,
             resolution=config.resolution,
             z_dim=config.z_dim,
             num_classes=config.num_classes or None,
-            device=opening.device,
-            file_sha256=opening.origin.sha256 or None,
             configuration=identity(config),
             aliases=opening.layout.modules,
         )
@@ -168,7 +165,7 @@ def make(opening: Opening) -> StyleGAN:
     if config.psi:
         opening.facts.append(Fact("truncation", f"the file suggests {told(opening.tensors[PSI])}", "file"))
     maps = set_noise(network, config, opening) if port else None
-    generator = StyleGAN(network, config, opening.name, opening)
+    generator = StyleGAN(network, config, opening)
     generator.noted = {} if maps is None else {"noise": maps}
     return generator
 

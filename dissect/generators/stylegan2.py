@@ -31,7 +31,7 @@ NO_CLAMP = 256.0  # guards float16 in training; in float32 a trained network sta
 class StyleGAN2(StyleGenerator):
     """A StyleGAN2 generator; its layers are the outputs of its convs, its images so far and its styles."""
 
-    def __init__(self, network: Network, config: Config, name: str, opening: Opening) -> None:
+    def __init__(self, network: Network, config: Config, opening: Opening) -> None:
         self.config = config
         self.has_noise = config.noise
         self.w_dim, self.num_ws = config.w_dim, config.num_ws
@@ -44,17 +44,14 @@ class StyleGAN2(StyleGenerator):
                 sites[layer.name] = Site(part)
                 layers.append(layer)
         super().__init__(
-            name=name,
+            **opening.common,
             family=FAMILY_NAME,
-            flavour=opening.layout.name,
             module=network,
             sites=sites,
             layers=layers,
             resolution=config.resolution,
             z_dim=config.z_dim,
             num_classes=config.num_classes or None,
-            device=opening.device,
-            file_sha256=opening.origin.sha256 or None,
             configuration=identity(config),
             aliases=opening.layout.modules,
         )
@@ -212,7 +209,7 @@ def make(opening: Opening) -> StyleGAN2:
     with torch.device("meta"):
         network = Network(config)
     opening.fill(network)
-    return StyleGAN2(network, config, opening.name, opening)
+    return StyleGAN2(network, config, opening)
 
 
 def zeroed_by(generator: StyleGAN2, module: str) -> Slices | str:

@@ -37,7 +37,7 @@ class StyleGAN3(StyleGenerator):
 
     has_noise = False
 
-    def __init__(self, network: Network, config: Config, name: str, opening: Opening) -> None:
+    def __init__(self, network: Network, config: Config, opening: Opening) -> None:
         self.config = config
         self.w_dim, self.num_ws = config.w_dim, config.num_ws
         self._network = network
@@ -54,17 +54,14 @@ class StyleGAN3(StyleGenerator):
             layers.append(_layer(name_, place.outputs, place, kind, stage, place.name in ends.values()))
             sites |= {f"{name_}.affine": Site(parts[place.name].affine), name_: Site(parts[place.name])}  # type: ignore[arg-type]
         super().__init__(
-            name=name,
+            **opening.common,
             family=FAMILY_NAME,
-            flavour=opening.layout.name,
             module=network,
             sites=sites,
             layers=layers,
             resolution=config.resolution,
             z_dim=config.z_dim,
             num_classes=config.num_classes or None,
-            device=opening.device,
-            file_sha256=opening.origin.sha256 or None,
             configuration=identity(config),
         )
 
@@ -215,7 +212,7 @@ def make(opening: Opening) -> StyleGAN3:
     opening.fill(network)
     for name, part in network.synthesis.named_children():
         _check_divisors(f"synthesis.{name}", part)
-    return StyleGAN3(network, config, opening.name, opening)
+    return StyleGAN3(network, config, opening)
 
 
 def _check_divisors(name: str, part: nn.Module) -> None:
