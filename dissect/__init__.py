@@ -8,14 +8,14 @@ Data flows one way::
 ==================  ====================================================================================
 ``generators/``     where images come from: the contract, the families, safe reading, the catalogue
 ``hooks``           capture and replace features
-``edits``           changes of features as values (``constants``: what to put in)
+``edits``           changes of features as values (``edit_values``: what they are given; ``constants``)
 ``weight_edits``    changes of weights as values
 ``recipes``         edits in order, as one file
 ``plan``            how samples are cut into atoms, groups and halves
 ``samples``         seeds, explicit latents or pictures, in order
 ``resample``        features at the size where pixels are counted; the arithmetic
 ``levels``          per-unit activation levels from a pilot
-``counts``          the joint counts (``kernels``: compiled for the CPU; ``counts_torch``: on a device)
+``counts``          the joint counts (``kernels``, ``label_kernels``: compiled; ``counts_torch``: on a device)
 ``statistics``      moments, concept means, top samples
 ``examples``        samples from all of a unit's range, drawn beforehand
 ``accumulate``      all of that over a pass, into and out of files

@@ -19,7 +19,8 @@ import numpy as np
 from numpy.typing import NDArray
 from torch import Tensor
 
-from .kernels import GUIDE, count, encode, fold, slots
+from .kernels import GUIDE, count, fold, slots
+from .label_kernels import encode
 from .resample import Float32, Taps, resample, taps
 
 Labels = NDArray[np.int16]

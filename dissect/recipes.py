@@ -22,7 +22,8 @@ from segmodels import GanatomyError
 from segmodels.files import one_line
 
 from .disk import replacing
-from .edits import Edit, FeatureEdit, Floats, Source, as_mask
+from .edit_values import Floats, as_mask
+from .edits import Edit, FeatureEdit, Source
 from .tables import table
 from .weight_edits import WeightEdit
 

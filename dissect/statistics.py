@@ -10,7 +10,7 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
-from .kernels import count_cells
+from .label_kernels import count_cells
 from .resample import Float32, area_matrix, resample
 
 Float64 = NDArray[np.float64]

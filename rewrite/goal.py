@@ -11,7 +11,8 @@ import torch
 from torch import Tensor
 
 from dissect import GanatomyError, Generator
-from dissect.edits import Edit, mask_at
+from dissect.edit_values import mask_at
+from dissect.edits import Edit
 from dissect.generators.convolutions import Convolution
 from dissect.generators.segments import Segment, segment
 from segmodels import Segmenter

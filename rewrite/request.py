@@ -22,7 +22,7 @@ from PIL import Image
 
 from dissect import GanatomyError
 from dissect.disk import replacing
-from dissect.edits import as_mask
+from dissect.edit_values import as_mask
 from dissect.generators.codes import check_seeds
 from dissect.samples import Sampling
 from segmodels.files import one_line, shown

@@ -13,7 +13,8 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from dissect import GanatomyError, Generator
-from dissect.edits import Edit, mask_at
+from dissect.edit_values import mask_at
+from dissect.edits import Edit
 from dissect.effects.areas import Bench, Progress
 from dissect.metrics.extractors import Extractor
 from segmodels import Segmenter

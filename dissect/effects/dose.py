@@ -13,7 +13,7 @@ from numpy.typing import ArrayLike, NDArray
 
 from segmodels import GanatomyError, Segmenter
 
-from ..edits import indices
+from ..edit_values import indices
 from ..generators import Codes, Generator
 from ..generators.codes import InTurn
 from ..samples import Sampling

@@ -18,7 +18,7 @@ from torch import Tensor
 
 from segmodels import Concept, GanatomyError, Segmenter
 
-from ..edits import indices
+from ..edit_values import indices
 from ..generators import Capture, Codes, Generator
 from ..generators.codes import InTurn
 from ..samples import Sampling

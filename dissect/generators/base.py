@@ -7,7 +7,7 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import replace
 from functools import cached_property
-from typing import TYPE_CHECKING, Any, Self
+from typing import TYPE_CHECKING
 
 import numpy as np
 import torch
@@ -26,7 +26,7 @@ from .convolutions import check_weight
 from .identity import identity_of
 from .layers import KINDS, Capture, Layer, State
 from .others import changes_of
-from .replicas import made_again, several
+from .replicas import Replicated
 from .sampling import Sampler
 
 if TYPE_CHECKING:
@@ -35,7 +35,7 @@ if TYPE_CHECKING:
 CHANGED = 4  # sets of changed weights that are kept
 
 
-class Generator(Sampler):
+class Generator(Sampler, Replicated):
     """A pretrained image generator as a list of stages over a state.
 
     A family implements ``stages``, ``begin`` and ``finish`` and passes its layers and their sites to
@@ -50,13 +50,6 @@ class Generator(Sampler):
     works_in_place = False  # whether a later module may overwrite what an earlier one returned
     recipe: Recipe = Recipe(())  # what is done in every pass, before anything else: of a bundle
     original: Generator | None = None  # the generator that a bundle was made of
-    _made_of: tuple[tuple[Any, ...], dict[str, Any]]
-
-    def __new__(cls, *arguments: Any, **named: Any) -> Self:
-        """Remember what it is made of, for :meth:`replica`."""
-        made = super().__new__(cls)
-        made._made_of = (arguments, named)
-        return made
 
     def __init__(
         self,
@@ -311,21 +304,6 @@ class Generator(Sampler):
     def parameters(self) -> int:
         """Number of learned values."""
         return sum(parameter.numel() for parameter in self.module.parameters())
-
-    # -- several at a time ---------------------------------------------------------------------------------
-
-    def replicas(self, count: int) -> list[Self]:
-        """Return this generator and ``count - 1`` replicas, or only this one if copies of its network go wrong."""
-        vars(self)["_replicas"] = found = several(self, vars(self).get("_replicas", []), count)
-        return [self, *(found or [])[: max(0, count - 1)]]
-
-    def replica(self) -> Self:
-        """Return another generator over the same parameters, whose passes may run at the same time as this one's.
-
-        Hooks sit on modules and a pass holds their lock; a replica has modules and a lock of its own. Parameters are
-        shared, buffers are copied.
-        """
-        return made_again(self, *self._made_of)
 
     # -- identity ------------------------------------------------------------------------------------------
 

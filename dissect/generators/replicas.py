@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any, TypeVar
+from typing import TYPE_CHECKING, Any, Self, TypeVar, cast
 
 import torch
 
@@ -56,3 +56,28 @@ def made_again(generator: G, arguments: tuple[Any, ...], named: dict[str, Any]) 
     # What was set after this one was made.
     vars(other).update({k: v for k, v in vars(generator).items() if k not in vars(other) and k not in OWN})
     return other
+
+
+class Replicated:
+    """What may be made again, of what it was made of."""
+
+    _made_of: tuple[tuple[Any, ...], dict[str, Any]]
+
+    def __new__(cls, *arguments: Any, **named: Any) -> Self:
+        """Remember what it is made of, for :meth:`replica`."""
+        made = super().__new__(cls)
+        made._made_of = (arguments, named)
+        return made
+
+    def replicas(self, count: int) -> list[Self]:
+        """Return this generator and ``count - 1`` replicas, or only this one if copies of its network go wrong."""
+        vars(self)["_replicas"] = found = several(self, vars(self).get("_replicas", []), count)
+        return [self, *(found or [])[: max(0, count - 1)]]
+
+    def replica(self) -> Self:
+        """Return another generator over the same parameters, whose passes may run at the same time as this one's.
+
+        Hooks sit on modules and a pass holds their lock; a replica has modules and a lock of its own. Parameters are
+        shared, buffers are copied.
+        """
+        return cast(Self, made_again(cast("Generator", self), *self._made_of))
