@@ -5,12 +5,22 @@ from __future__ import annotations
 import csv
 import json
 import sys
+import textwrap
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import ExitStack, contextmanager
 from typing import Any
 
 from rich.console import Console
-from rich.progress import BarColumn, Progress, ProgressColumn, Task, TextColumn, TimeElapsedColumn, TimeRemainingColumn
+from rich.progress import (
+    BarColumn,
+    MofNCompleteColumn,
+    Progress,
+    ProgressColumn,
+    Task,
+    TextColumn,
+    TimeElapsedColumn,
+    TimeRemainingColumn,
+)
 from rich.table import Table
 from rich.text import Text
 
@@ -18,6 +28,8 @@ out = Console(highlight=False, soft_wrap=True)
 err = Console(stderr=True, highlight=False, soft_wrap=True)
 
 Rows = Sequence[Mapping[str, Any]]
+GAP = 2  # between columns
+LONGEST = 24  # characters of a word that is not broken
 PLAIN_WIDTH = 200  # columns of a table that goes into a file or a pipe
 
 
@@ -35,26 +47,58 @@ def print_csv(rows: Rows) -> None:
     writer.writerows(rows)
 
 
-def print_table(rows: Rows, columns: Mapping[str, str] | None = None, title: str | None = None) -> None:
-    """Print rows as a table for people.
+def print_table(
+    rows: Rows, columns: Mapping[str, str] | None = None, title: str | None = None, below: Sequence[str] = (),
+    spare: Sequence[str] = (),
+) -> None:  # fmt: skip
+    """Print rows as a table for people. No word is broken that a column has room for.
 
     Args:
         rows: dicts with the same keys.
         columns: key -> heading, in order; all keys if None.
         title: above the table.
+        below: keys whose texts, too long for a column, stand under their row.
+        spare: columns that are left out, the first before the others, where the terminal is too narrow for all.
     """
     if not rows:
         out.print(f"{title}: none" if title else "none")
         return
-    columns = columns or {key: key for key in rows[0]}
+    columns = columns or {key: key for key in rows[0] if key not in below}
     table = Table(title=title, title_justify="left", header_style="bold", box=None, pad_edge=False)
+    console = out if out.is_terminal else Console(highlight=False, width=PLAIN_WIDTH)
+    least = {key: _longest([heading, *(_cell(row[key]) for row in rows)]) for key, heading in columns.items()}
+    for key in spare:
+        if sum(least.values()) + GAP * (len(least) - 1) > console.width:
+            least.pop(key, None)
+    columns = {key: columns[key] for key in least}
     for key, heading in columns.items():
         numeric = all(isinstance(row[key], (int, float)) or row[key] is None for row in rows)
-        table.add_column(heading, justify="right" if numeric else "left", overflow="fold")
+        table.add_column(
+            heading, justify="right" if numeric else "left", overflow="fold", no_wrap=bool(below), min_width=least[key]
+        )
     for row in rows:
         table.add_row(*(Text(_cell(row[key])) for key in columns))
-    console = out if out.is_terminal else Console(highlight=False, width=PLAIN_WIDTH)
-    console.print(table)
+    if not below:
+        console.print(table)
+        return
+    with console.capture() as captured:
+        console.print(table)
+    heading, *lines = captured.get().splitlines()
+    written = [heading]
+    for row, line in zip(rows, lines, strict=True):
+        text = "; ".join(str(row[key]) if key == below[0] else f"{key}: {row[key]}" for key in below)
+        written += [
+            line,
+            *textwrap.wrap(
+                text, min(console.width, 100), initial_indent="    ", subsequent_indent="    ", break_on_hyphens=False
+            ),
+        ]
+    sys.stdout.write("\n".join(written) + "\n")
+
+
+def _longest(texts: Iterable[str]) -> int:
+    """Return the length of the longest word, at most that of a name."""
+    return min(max(len(word) for text in texts for word in (text.split() or [""])), LONGEST)
 
 
 def _cell(value: object) -> str:
@@ -67,14 +111,17 @@ def _cell(value: object) -> str:
     return str(value)
 
 
-def show(rows: Rows, columns: Mapping[str, str] | None, as_json: bool, as_csv: bool, title: str | None = None) -> None:
+def show(
+    rows: Rows, columns: Mapping[str, str] | None, as_json: bool, as_csv: bool, title: str | None = None,
+    below: Sequence[str] = (), spare: Sequence[str] = (),
+) -> None:  # fmt: skip
     """Print rows the way the user asked for."""
     if as_json:
         print_json(list(rows))
     elif as_csv:
         print_csv(rows)
     else:
-        print_table(rows, columns, title)
+        print_table(rows, columns, title, below, spare)
 
 
 class _Speed(ProgressColumn):
@@ -89,7 +136,7 @@ class _Speed(ProgressColumn):
 def progress(description: str, unit: str = "images") -> Iterator[Callable[[int, int], None]]:
     """Show a bar with speed and time left on standard error; yield ``update(done, total)``."""
     bar = Progress(
-        TextColumn("{task.description}"), BarColumn(), TextColumn("{task.completed}/{task.total}"), _Speed(),
+        TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), _Speed(),
         TimeElapsedColumn(), TextColumn("left"), TimeRemainingColumn(), console=err, transient=not err.is_terminal,
     )  # fmt: skip
     with bar:

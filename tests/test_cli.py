@@ -15,7 +15,7 @@ import torch
 from PIL import Image
 
 import dissect
-from app import cli
+from app import cli, console
 
 
 @pytest.fixture(scope="module")
@@ -223,3 +223,25 @@ def test_no_arguments_show_the_help(capsys):
     assert (status, err) == (2, "")
     assert "Commands:" in out
     assert out.count("\n") > 10
+
+
+# -- tables in a narrow terminal --
+
+
+ROWS = [{"layer": "layer1", "concept": "very light", "threshold": 1.25, "labelled": True, "what": "a long text " * 12}]
+
+
+@pytest.mark.parametrize(("width", "columns"), [(80, 4), (36, 4), (35, 3)])
+def test_words_are_whole_and_columns_are_left_out_where_a_terminal_is_narrow(width, columns, monkeypatch, capsys):
+    narrow = console.Console(highlight=False, width=width, force_terminal=True, color_system=None)
+    monkeypatch.setattr(console, "out", narrow)
+    with narrow.capture() as captured:
+        console.print_table(ROWS, {k: k for k in ROWS[0] if k != "what"}, spare=("threshold", "labelled"))
+    words = captured.get().split()
+    assert {"layer", "concept", "layer1", "very", "light"} <= set(words)
+    assert ("threshold" in words, "labelled" in words) == (columns > 3, columns > 2)
+    assert all(len(line) <= width for line in captured.get().splitlines())
+    console.print_table(ROWS, below=("what",))
+    lines = capsys.readouterr().out.splitlines()
+    assert " ".join(line.strip() for line in lines[2:]) == ROWS[0]["what"].strip()
+    assert all(line.startswith("    ") and len(line) <= width for line in lines[2:])

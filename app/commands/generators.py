@@ -58,7 +58,7 @@ def list_(as_json: Json = False, as_csv: Csv = False) -> None:
         }
         for entry in dissect.entries()
     ]
-    show(rows, None, as_json, as_csv)
+    show(rows, None, as_json, as_csv, below=("summary", "licence"))
 
 
 @app.command("show")

@@ -45,7 +45,7 @@ def list_(as_json: Json = False, as_csv: Csv = False) -> None:
         }
         for entry in segmodels.entries()
     ]
-    show(rows, None, as_json, as_csv)
+    show(rows, None, as_json, as_csv, below=("summary",))
 
 
 @app.command("show")
