@@ -28,7 +28,7 @@ out = Console(highlight=False, soft_wrap=True)
 err = Console(stderr=True, highlight=False, soft_wrap=True)
 
 Rows = Sequence[Mapping[str, Any]]
-GAP = 2  # between columns
+GAP = 2  # after a column
 LONGEST = 24  # characters of a word that is not broken
 PLAIN_WIDTH = 200  # columns of a table that goes into a file or a pipe
 
@@ -68,7 +68,7 @@ def print_table(
     console = out if out.is_terminal else Console(highlight=False, width=PLAIN_WIDTH)
     least = {key: _longest([heading, *(_cell(row[key]) for row in rows)]) for key, heading in columns.items()}
     for key in spare:
-        if sum(least.values()) + GAP * (len(least) - 1) > console.width:
+        if sum(least.values()) + GAP * len(least) > console.width:
             least.pop(key, None)
     columns = {key: columns[key] for key in least}
     for key, heading in columns.items():

@@ -231,7 +231,7 @@ def test_no_arguments_show_the_help(capsys):
 ROWS = [{"layer": "layer1", "concept": "very light", "threshold": 1.25, "labelled": True, "what": "a long text " * 12}]
 
 
-@pytest.mark.parametrize(("width", "columns"), [(80, 4), (36, 4), (35, 3)])
+@pytest.mark.parametrize(("width", "columns"), [(80, 4), (38, 4), (37, 3)])
 def test_words_are_whole_and_columns_are_left_out_where_a_terminal_is_narrow(width, columns, monkeypatch, capsys):
     narrow = console.Console(highlight=False, width=width, force_terminal=True, color_system=None)
     monkeypatch.setattr(console, "out", narrow)
