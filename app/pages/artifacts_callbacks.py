@@ -32,6 +32,7 @@ def register(app: Dash, context: Context) -> None:
     """Rank, measure, choose, export."""
     _register_work(app)
     _register_questions(app, context)
+    _register_distances(app, context)
     artifacts_jobs.register(app, context)
     _register_choice(app, context)
 
@@ -65,36 +66,40 @@ def _register_work(app: Dash) -> None:
     )  # fmt: skip
 
 
-def _register_questions(app: Dash, context: Context) -> None:
-    """Begin a job: rank, measure, prove, write a checkpoint."""
-    suspects = context.engine.suspects
-    started = (
-        Output("artifacts-says", "children", allow_duplicate=True),
-        Output("artifacts-news", "data", allow_duplicate=True),
+STARTED = (
+    Output("artifacts-says", "children", allow_duplicate=True),
+    Output("artifacts-news", "data", allow_duplicate=True),
+)  # fmt: skip
+# As they stand in the fields: the work may not have them yet while an answer that fills other fields is under way.
+SAID = tuple(State(f"artifacts-{name}", "value") for name in ("reference", "images", "extractor"))
+
+
+def _begin(context: Context, asked: Asked) -> tuple[Any, Any]:
+    """Begin a job; return what the page says of it, and the news that it is waited for."""
+    number = context.engine.suspects.start(asked)
+    return line(context.engine.worker.report(number)), waited_for(number, asked.token)
+
+
+def _of_distances(
+    what: str, who: dict[str, Any], choice: dict[str, Any] | None, said: tuple[Any, ...], units: list[int]
+) -> Asked:
+    """Return what is asked about distances, by the ranking that was chosen; GanatomyError if there is none."""
+    choice, (reference, images, features) = choice or {}, said
+    if not choice.get("ranking"):
+        raise GanatomyError("rank the units first")
+    return Asked(
+        what, who["slug"], str(choice.get("ranked")), ranking=str(choice["ranking"]), units=tuple(units),
+        curve=str(choice.get("curve") or ""), reference=str(reference or "").strip(),
+        images=images if isinstance(images, int) else 0, token=who["token"],
+        extractor="" if features in (None, BEST) else str(features),
     )  # fmt: skip
 
-    def begin(asked: Asked) -> tuple[Any, Any]:
-        number = suspects.start(asked)
-        return line(context.engine.worker.report(number)), waited_for(number, asked.token)
 
-    # As they stand in the fields: the work may not have them yet while an answer that fills other fields is under way.
-    fields = tuple(State(f"artifacts-{name}", "value") for name in ("reference", "images", "extractor"))
-
-    def of_distances(
-        what: str, who: dict[str, Any], choice: dict[str, Any] | None, said: tuple[Any, ...], units: list[int]
-    ) -> Asked:
-        choice, (reference, images, features) = choice or {}, said
-        if not choice.get("ranking"):
-            raise GanatomyError("rank the units first")
-        return Asked(
-            what, who["slug"], str(choice.get("ranked")), ranking=str(choice["ranking"]), units=tuple(units),
-            curve=str(choice.get("curve") or ""), reference=str(reference or "").strip(),
-            images=images if isinstance(images, int) else 0, token=who["token"],
-            extractor="" if features in (None, BEST) else str(features),
-        )  # fmt: skip
+def _register_questions(app: Dash, context: Context) -> None:
+    """Begin a job: rank the units, or write a checkpoint."""
 
     @app.callback(
-        *started, Input("artifacts-rank", "n_clicks"), State("artifacts-who", "data"), State(WORK, "data"),
+        *STARTED, Input("artifacts-rank", "n_clicks"), State("artifacts-who", "data"), State(WORK, "data"),
         State("artifacts-layer", "value"), State("artifacts-strategy", "value"), State("artifacts-job", "data"),
         prevent_initial_call=True,
     )  # fmt: skip
@@ -106,44 +111,12 @@ def _register_questions(app: Dash, context: Context) -> None:
         check_free(context, job)
         try:
             tags = Tagged.of(work_of(kept)) if strategy in ("tagged", "defect") else Tagged()
-            return begin(Asked(RANK, who["slug"], str(layer), str(strategy), tags, token=who["token"]))
+            return _begin(context, Asked(RANK, who["slug"], str(layer), str(strategy), tags, token=who["token"]))
         except GanatomyError as error:
             return trouble(error), no_update
 
     @app.callback(
-        *started, Input("artifacts-measure", "n_clicks"), State("artifacts-who", "data"),
-        State("artifacts-choice", "data"), State("artifacts-job", "data"), *fields, prevent_initial_call=True,
-    )  # fmt: skip
-    def _measure(
-        clicks: int | None, who: dict[str, Any], choice: dict[str, Any] | None, job: dict[str, Any] | None, *said: Any
-    ) -> tuple[Any, Any]:
-        if not clicks:
-            return no_update, no_update
-        check_free(context, job)
-        try:
-            return begin(of_distances(CURVE, who, choice, said, []))
-        except GanatomyError as error:
-            return trouble(error), no_update
-
-    @app.callback(
-        *started, Input("artifacts-prove", "n_clicks"), State("artifacts-who", "data"),
-        State("artifacts-choice", "data"), State("artifacts-job", "data"), State("artifacts-units", "data"), *fields,
-        prevent_initial_call=True,
-    )  # fmt: skip
-    def _prove(
-        clicks: int | None, who: dict[str, Any], choice: dict[str, Any] | None, job: dict[str, Any] | None,
-        units: list[int], *said: Any,
-    ) -> tuple[Any, Any]:  # fmt: skip
-        if not clicks:
-            return no_update, no_update
-        check_free(context, job)
-        try:
-            return begin(of_distances(PROVE, who, choice, said, units))
-        except GanatomyError as error:
-            return trouble(error), no_update
-
-    @app.callback(
-        *started, Input("artifacts-checkpoint", "n_clicks"), State("artifacts-who", "data"),
+        *STARTED, Input("artifacts-checkpoint", "n_clicks"), State("artifacts-who", "data"),
         State("artifacts-edits", "data"), State("artifacts-job", "data"), prevent_initial_call=True,
     )  # fmt: skip
     def _checkpoint(
@@ -156,6 +129,42 @@ def _register_questions(app: Dash, context: Context) -> None:
         try:
             token = rewriting.start(who["slug"], "export", {"edits": edits or ""})
             return line(rewriting.report(token)), waited_for(token)
+        except GanatomyError as error:
+            return trouble(error), no_update
+
+
+def _register_distances(app: Dash, context: Context) -> None:
+    """Begin a job about distances: measure the curve of a ranking, or prove a choice of units."""
+
+    @app.callback(
+        *STARTED, Input("artifacts-measure", "n_clicks"), State("artifacts-who", "data"),
+        State("artifacts-choice", "data"), State("artifacts-job", "data"), *SAID, prevent_initial_call=True,
+    )  # fmt: skip
+    def _measure(
+        clicks: int | None, who: dict[str, Any], choice: dict[str, Any] | None, job: dict[str, Any] | None, *said: Any
+    ) -> tuple[Any, Any]:
+        if not clicks:
+            return no_update, no_update
+        check_free(context, job)
+        try:
+            return _begin(context, _of_distances(CURVE, who, choice, said, []))
+        except GanatomyError as error:
+            return trouble(error), no_update
+
+    @app.callback(
+        *STARTED, Input("artifacts-prove", "n_clicks"), State("artifacts-who", "data"),
+        State("artifacts-choice", "data"), State("artifacts-job", "data"), State("artifacts-units", "data"), *SAID,
+        prevent_initial_call=True,
+    )  # fmt: skip
+    def _prove(
+        clicks: int | None, who: dict[str, Any], choice: dict[str, Any] | None, job: dict[str, Any] | None,
+        units: list[int], *said: Any,
+    ) -> tuple[Any, Any]:  # fmt: skip
+        if not clicks:
+            return no_update, no_update
+        check_free(context, job)
+        try:
+            return _begin(context, _of_distances(PROVE, who, choice, said, units))
         except GanatomyError as error:
             return trouble(error), no_update
 
