@@ -249,6 +249,7 @@ def test_a_clamp_travels(source, kind, tmp_path):
         assert found.fingerprint == first.fingerprint
     plain = dissect.load(saved(variables(tensors), tmp_path / "plain.safetensors"))
     found = dissect.load(dissect.convert(plain, tmp_path / f"again.{kind}", "nvlabs"))
+    assert found.config.conv_clamp is None, "these years did not clamp"
     assert found.fingerprint == plain.fingerprint
 
 

@@ -150,19 +150,13 @@ def configure(opening: Opening) -> Config:
         hidden=hidden,
         attention=tuple(attention),
         colors=colors,
-        bn_eps=_epsilon(opening, "BN_eps"),
+        bn_eps=opening.setting("BN_eps"),
     )
     opening.read_off(
         dim_z=config.z_dim, hier=config.hier, G_shared=bool(shared), n_classes=classes, channels=list(config.channels),
         attention_after_blocks=[i for i, *_ in attention],
     )  # fmt: skip
     return config
-
-
-def _epsilon(opening: Opening, name: str) -> float:
-    """Return an epsilon: the given one, the one that a conversion noted, else that of the layout's public code."""
-    value: float = opening.setting(name, opening.arguments.get(name, opening.layout.defaults.get(name)))
-    return value
 
 
 def make(opening: Opening) -> BigGAN:
@@ -182,7 +176,7 @@ def divide(opening: Opening, network: nn.Module, config: Config) -> None:
     opening.read_off(spectral_norm=bool(starts))
     if not starts:
         return
-    eps, steps = _epsilon(opening, "SN_eps"), opening.setting("num_G_SV_itrs")
+    eps, steps = opening.setting("SN_eps"), opening.setting("num_G_SV_itrs")
     expected = normalised(network)
     for name, swapped in expected.items():
         weight, start = opening.need(name, network.get_parameter(name).ndim), f"{name.removesuffix('weight')}u0"

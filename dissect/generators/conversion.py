@@ -167,7 +167,7 @@ def _given(generator: Generator) -> dict[str, Tensor]:
 def _chosen(generator: Generator, family: Family, target: Layout) -> dict[str, object]:
     """Return the options without which the converted file would make other images."""
     default = {option.name: option.default for option in family.options} | dict(target.defaults)
-    differs = set(target.defaults)  # there also what was assumed has to be said
+    differs = {*target.defaults, *origin_of(generator).layout.defaults}  # there also what was assumed has to be said
     known = {f.name: f.value for f in generator.facts if f.source in ("file", "option") or f.name in differs}
     known |= target.implied
     settings = {name for name, value in default.items() if value is not None} | differs  # others are tensors
