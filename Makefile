@@ -48,13 +48,13 @@ $(VENV)/bin/python:
 	$(BIN)/python -m pip install --quiet --upgrade pip
 
 $(STAMP): pyproject.toml | $(VENV)/bin/python
-	$(BIN)/python -m pip install --quiet -e .
+	PYTHONWARNINGS=ignore $(BIN)/python -m pip install --quiet -e .
 	@touch $@
 
 # `make test` installs with dated constraints for the tools that judge the code; torch and torchvision stay free.
 CONSTRAINTS ?= -c constraints-2026-11.txt
 $(DEV): pyproject.toml constraints-2026-11.txt | $(VENV)/bin/python
-	$(BIN)/python -m pip install --quiet -e '.[dev]' $(CONSTRAINTS)
+	PYTHONWARNINGS=ignore $(BIN)/python -m pip install --quiet -e '.[dev]' $(CONSTRAINTS)
 	@touch $@ $(STAMP)
 
 clean:

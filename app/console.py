@@ -24,8 +24,9 @@ from rich.progress import (
 from rich.table import Table
 from rich.text import Text
 
-out = Console(highlight=False, soft_wrap=True)
-err = Console(stderr=True, highlight=False, soft_wrap=True)
+# No emoji: ``module:factory:`` is a name.
+out = Console(highlight=False, soft_wrap=True, emoji=False)
+err = Console(stderr=True, highlight=False, soft_wrap=True, emoji=False)
 
 Rows = Sequence[Mapping[str, Any]]
 GAP = 2  # after a column
@@ -65,7 +66,7 @@ def print_table(
         return
     columns = columns or {key: key for key in rows[0] if key not in below}
     table = Table(title=title, title_justify="left", header_style="bold", box=None, pad_edge=False)
-    console = out if out.is_terminal else Console(highlight=False, width=PLAIN_WIDTH)
+    console = out if out.is_terminal else Console(highlight=False, emoji=False, width=PLAIN_WIDTH)
     least = {key: _longest([heading, *(_cell(row[key]) for row in rows)]) for key, heading in columns.items()}
     for key in spare:
         if sum(least.values()) + GAP * len(least) > console.width:
@@ -78,11 +79,14 @@ def print_table(
         )
     for row in rows:
         table.add_row(*(Text(_cell(row[key])) for key in columns))
-    if not below:
+    if not below and console.is_terminal:
         console.print(table)
         return
     with console.capture() as captured:
         console.print(table)
+    if not below:
+        sys.stdout.write("".join(f"{line.rstrip()}\n" for line in captured.get().splitlines()))
+        return
     heading, *lines = captured.get().splitlines()
     written = [heading]
     for row, line in zip(rows, lines, strict=True):
@@ -137,7 +141,7 @@ def progress(description: str, unit: str = "images") -> Iterator[Callable[[int, 
     """Show a bar with speed and time left on standard error; yield ``update(done, total)``."""
     bar = Progress(
         TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), _Speed(),
-        TimeElapsedColumn(), TextColumn("left"), TimeRemainingColumn(), console=err, transient=not err.is_terminal,
+        TimeElapsedColumn(), TextColumn("left"), TimeRemainingColumn(), console=err, disable=not err.is_terminal,
     )  # fmt: skip
     with bar:
         task = bar.add_task(description, total=None, unit=unit)

@@ -11,6 +11,7 @@ import shutil
 from collections.abc import Iterable, Iterator
 from pathlib import Path
 
+from dissect.disk import check_folder_of
 from segmodels import GanatomyError
 
 FULL = {errno.ENOSPC, errno.EDQUOT}
@@ -53,8 +54,7 @@ def _one_line(out: Path) -> Iterator[None]:
 
 
 def _check(out: Path, marker: str) -> None:
-    if not out.parent.is_dir():
-        raise GanatomyError(f"no such folder for the output: {out.parent}")
+    check_folder_of(out)
     if out.is_symlink() or (out.exists() and not out.is_dir()):
         raise GanatomyError(f"{out} is there already and is not a folder; choose another output")
     if out.is_dir() and any(out.iterdir()) and not (out / marker).is_file():

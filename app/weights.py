@@ -121,6 +121,8 @@ class Weights:
             raise GanatomyError(f"its generator is not here; `ganatomy generators fetch {name}` brings it")
         if entry is not None:
             raise GanatomyError(f"the licence of {name} has not been accepted here: {entry.licence}")
+        if ":" in name and not name.startswith("planted:"):
+            raise GanatomyError(f"its generator ({name}) is code, which is not run unasked: {self.naming}")
         raise GanatomyError(f"its generator ({name}) is not here; put its file beside the run, or {self.naming}")
 
     @staticmethod

@@ -110,6 +110,12 @@ class PatientFile:
             self._file.close()
 
 
+def check_folder_of(out: Path) -> None:
+    """Raise GanatomyError if the folder that an output is to go into is not there."""
+    if not out.parent.is_dir():
+        raise GanatomyError(f"no such folder for the output: {out.parent}; make it first")
+
+
 @contextmanager
 def replacing(path: Path) -> Iterator[PatientFile]:
     """Write a file beside ``path`` and put it there when the block ends well. Ctrl-C waits until the end.

@@ -8,7 +8,7 @@ from segmodels import GanatomyError
 
 from . import store
 from .checkpoint import Checkpoint, set_aside
-from .disk import orphans
+from .disk import check_folder_of, orphans
 from .job import Job
 from .manifest import ADOPTED, Manifest, differences
 from .parts import StoredPart
@@ -21,8 +21,7 @@ OWN_TO_A_SHARD = ("batch", "threads", "device", "versions")  # what a shard may 
 
 def check_folder(job: Job) -> None:
     """Refuse an output in a folder that there is not."""
-    if not job.out.parent.is_dir():
-        raise GanatomyError(f"no such folder for the output: {job.out.parent}")
+    check_folder_of(job.out)
 
 
 def tidy(job: Job) -> None:

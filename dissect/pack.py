@@ -9,7 +9,7 @@ from typing import IO, cast
 
 from segmodels import GanatomyError
 
-from .disk import replacing
+from .disk import check_folder_of, replacing
 from .effects.stored import effects_path
 from .notes import notes_path
 from .results import Run
@@ -33,8 +33,7 @@ def pack(run: Run | str | Path, out: str | Path | None = None, overwrite: bool =
     path = Path(out) if out is not None else opened.path.with_suffix(".zip")
     if path.exists() and (not overwrite or path.is_dir()):
         raise GanatomyError(f"{path} exists; choose another name, or overwrite it (overwrite=True, --overwrite)")
-    if not path.parent.is_dir():
-        raise GanatomyError(f"no such folder: {path.parent}")
+    check_folder_of(path)
     opened.notes(), opened.effects  # whether they are sound, and this run's
     members = [opened.path, effects_path(opened.path), notes_path(opened.path)]
     if any(member.exists() and path.exists() and path.samefile(member) for member in members):

@@ -26,7 +26,7 @@ BOTH_PLANES = np.array([True, True])  # nothing, and the concept: together all p
 JUDGED = np.array([False, True])
 
 
-@dataclass(frozen=True, eq=False)
+@dataclass(frozen=True, eq=False, repr=False)
 class Sketch(Tabled):
     """Agreement of each unit with what was drawn, U units.
 

@@ -18,6 +18,9 @@ class Tabled:
         """Return one row for each thing that was measured; numbers without a value are None or NaN."""
         raise NotImplementedError
 
+    def __repr__(self) -> str:
+        return f"<{caption(self)}>"
+
     def _repr_html_(self) -> str:
         return table(self.rows(), caption(self))
 

@@ -225,6 +225,21 @@ def test_no_arguments_show_the_help(capsys):
     assert out.count("\n") > 10
 
 
+@pytest.mark.parametrize("name", ["nowhere_at_all:factory", "nowhere[bold]:factory"])
+def test_a_name_is_printed_as_it_is(name, capsys):
+    """No emoji, no markup."""
+    status, _, err = call(capsys, "generators", "show", name)
+    assert status == 2
+    assert name in err
+    assert len(err.strip().splitlines()) == 1
+
+
+def test_a_folder_that_is_missing_is_told_before_anything_is_loaded(tmp_path, capsys, monkeypatch):
+    monkeypatch.setattr("app.commands.dissect.open_model", lambda *_: pytest.fail("loaded"))
+    status, _, err = call(capsys, "dissect", "planted:0", "--out", tmp_path / "absent" / "run.h5")
+    assert (status, err) == (2, f"ganatomy: no such folder for the output: {tmp_path / 'absent'}; make it first\n")
+
+
 # -- tables in a narrow terminal --
 
 

@@ -11,6 +11,7 @@ import typer
 import segmodels
 from dissect import GanatomyError, Run, estimate
 from dissect import merge as dissect_merge
+from dissect.disk import check_folder_of
 from dissect.distributed import Ranks, run_ranked, shard_file
 from dissect.execute import run_job, run_shard, write_plan
 from dissect.generators.arrays import read_array, read_arrays
@@ -83,6 +84,7 @@ def dissect(
 ) -> None:
     """Dissect a generator into one HDF5 file."""
     _check(samples, seeds, z, w, images, class_ is not None or truncation != 1.0 or cutoff is not None)
+    check_folder_of(plan if plan is not None and shard is None else out_file)  # before anything is loaded
     ranks = Ranks.of()
     if ranks is not None:
         device = ranks.device(device)

@@ -10,6 +10,7 @@ import typer
 
 import dissect
 from dissect import GanatomyError, Generator
+from dissect.disk import check_folder_of
 from dissect.generators.catalog import accepted
 
 from ..console import remark
@@ -103,7 +104,6 @@ def seeds_of(samples: int, seeds: str | None) -> list[int] | range:
 
 def check_picture(path: Path) -> None:
     """Refuse a name that no picture can be written to."""
-    if not path.parent.is_dir():
-        raise GanatomyError(f"no such folder for the output: {path.parent}")
+    check_folder_of(path)
     if path.suffix.lower() != ".png":
         raise GanatomyError(f"expected --out to end in .png, got {path.name}")

@@ -48,7 +48,8 @@ def units(
         rows = sorted(rows, key=_share if classes and concept is None else _gain, reverse=True)[:top]
     shown = BY_CLASS if classes else SHOWN
     columns = {k: v for k, v in columns_of(rows[0]).items() if k in shown} if rows else None
-    show(rows, columns, as_json, as_csv, spare=("threshold", "category", "iou", "chance_iou"))
+    certain = ("labelled",) if labelled else ()
+    show(rows, columns, as_json, as_csv, spare=(*certain, "threshold", "category", "iou", "chance_iou"))
 
 
 def _rows(layer: dissect.LayerResult, concept: str | None, run: dissect.Run) -> list[dict]:

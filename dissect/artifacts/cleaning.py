@@ -38,7 +38,7 @@ ROWS = 1024  # of the reference at a time
 Progress = Any
 
 
-@dataclass(frozen=True, eq=False)
+@dataclass(frozen=True, eq=False, repr=False)
 class Curve(Tabled):
     """The distance from the reference with the first ``steps`` units of an order taken away.
 

@@ -18,7 +18,7 @@ Float64 = NDArray[np.float64]
 GIVEN = "given"
 
 
-@dataclass(frozen=True, eq=False)
+@dataclass(frozen=True, eq=False, repr=False)
 class Ranking(Tabled):
     """Scores of a layer's units by one strategy; all strategies have this interface.
 

@@ -31,7 +31,7 @@ NEUTRAL = 0.5  # alpha to begin with if nothing is known of the units
 PLACE_ARRAYS, HELD_ARRAYS = ("seeds", "tiles", "before", "score"), ("area", "ablated", "tiles", "before", "inserted")
 
 
-@dataclass(frozen=True, eq=False)
+@dataclass(frozen=True, eq=False, repr=False)
 class Ace(Tabled):
     """What optimised ablation says of the units of a layer. U units, S sets of k units, N held-out images.
 

@@ -27,7 +27,7 @@ RANDOM = 3
 STEPS = (0, 1, 2, 3, 5, 8, 12, 20, 30, 50, 80, 120, 200, 300, 500, 800)
 
 
-@dataclass(frozen=True, eq=False)
+@dataclass(frozen=True, eq=False, repr=False)
 class Dose(Measured):
     """The area of one concept with the first ``steps`` units of an order taken away, over N images.
 

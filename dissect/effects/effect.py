@@ -41,7 +41,7 @@ CONTROLS = 5
 CHANGED, LIKE_CONTROLS, UNCHANGED, TOO_FEW = "changed", "like controls", "unchanged", "too few images"
 
 
-@dataclass(frozen=True, eq=False)
+@dataclass(frozen=True, eq=False, repr=False)
 class Effect(Measured):
     """The change of every concept's area by a recipe. N images, C concepts (0 is "unlabelled"), K controls.
 

@@ -29,7 +29,7 @@ REACH = 1  # tiles on each side of a place that are near to it: upsampling and c
 ARRAYS = ("overall", "near", "overall_under", "near_under", "squares_under", "under", "seeds", "pixels")
 
 
-@dataclass(frozen=True, eq=False)
+@dataclass(frozen=True, eq=False, repr=False)
 class InsertionMap(Tabled):
     """What appears where units are put in. h x w places of a layer's map, C concepts, N images.
 

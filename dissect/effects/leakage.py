@@ -16,7 +16,7 @@ from .areas import plain
 from .effect import Effect
 
 
-@dataclass(frozen=True, eq=False)
+@dataclass(frozen=True, eq=False, repr=False)
 class Leakage(Tabled):
     """What each of several recipes changed: a row for each, named after what it was aimed at.
 

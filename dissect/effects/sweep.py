@@ -30,7 +30,7 @@ Float64 = NDArray[np.float64]
 KEPT = 8  # parts of a batch that are kept for the next units: they could be any of 2^n, each as large as the batch
 
 
-@dataclass(frozen=True, eq=False)
+@dataclass(frozen=True, eq=False, repr=False)
 class Sweep(Measured):
     """The change of every concept's area by each of k units, over N images. C concepts, 0 is "unlabelled".
 

@@ -86,6 +86,10 @@ class Generator(Sampler, Replicated):
         self._aliases = {theirs: ours for theirs, ours in (aliases or {}).items() if theirs not in self._by_name}
         self._not_layers = dict(not_layers or {})  # module name -> what it returned instead of a 4-D map
 
+    def __repr__(self) -> str:
+        kind = f"{self.family}, {self.flavour}" if self.flavour else self.family
+        return f"<Generator {self.name}: {kind}, {self.resolution} px, {len(self.layers)} layers>"
+
     # -- what a family says --------------------------------------------------------------------------------
 
     @property
