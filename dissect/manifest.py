@@ -16,7 +16,7 @@ Manifest = dict[str, Any]
 
 # A resumed run takes these over from the file when the user did not ask for something else.
 ADOPTED = ("batch", "threads")
-FOLLOWS = ("atom", "examples")  # from the number of samples, mostly
+FOLLOWS = ("atom", "examples", "levels.samples")  # from the number of samples, mostly
 
 
 def versions() -> dict[str, str]:
@@ -43,13 +43,15 @@ def run_id(manifest: Manifest) -> str:
 def differences(ours: Manifest, theirs: Manifest, ignore: tuple[str, ...] = ()) -> list[str]:
     """Return one ``field: theirs there, ours here`` per field that differs, outermost ``ignore`` fields left out.
 
-    What was asked for comes first, what follows from it (:data:`FOLLOWS`) last.
+    What follows from what was asked for (:data:`FOLLOWS`; seeds, where there are more or fewer) is left out beside it.
     """
     a, b = dict(_flat(ours)), dict(_flat(theirs))
+    keys = [k for k in sorted(a.keys() | b.keys()) if k.split(".")[0] not in ignore and a.get(k) != b.get(k)]
+    if "samples.count" in keys:
+        keys = [key for key in keys if key != "samples.seeds"]
+    asked = [key for key in keys if key not in FOLLOWS and key.split(".")[0] not in FOLLOWS]
     lines = []
-    for key in sorted(a.keys() | b.keys(), key=lambda name: (name.split(".")[0] in FOLLOWS, name)):
-        if key.split(".")[0] in ignore or a.get(key) == b.get(key):
-            continue
+    for key in asked or keys:
         there, here = _short(b.get(key)), _short(a.get(key))
         if there == here:  # two long lists that begin alike
             pairs = enumerate(zip(b[key], a[key], strict=False))

@@ -50,6 +50,7 @@ def test_results_of_experiments(run):
     effect = dissect.effect(generator, segmenter, edit, range(100, 120), controls=1)
     caption, head, rows = parsed(effect._repr_html_())
     assert caption.startswith("Effect · planted:0")
+    assert repr(effect) == f"<{caption}>"
     assert "verdict" in head
     assert rows
     caption, head, rows = parsed(dissect.artifacts.rare(run, LAYER)._repr_html_())
