@@ -50,7 +50,7 @@ def print_csv(rows: Rows) -> None:
 
 def print_table(
     rows: Rows, columns: Mapping[str, str] | None = None, title: str | None = None, below: Sequence[str] = (),
-    spare: Sequence[str] = (),
+    spare: Sequence[str] = (), whole: Sequence[str] = (),
 ) -> None:  # fmt: skip
     """Print rows as a table for people. No word is broken that a column has room for.
 
@@ -60,6 +60,7 @@ def print_table(
         title: above the table.
         below: keys whose texts, too long for a column, stand under their row.
         spare: columns that are left out, the first before the others, where the terminal is too narrow for all.
+        whole: columns whose cells are not wrapped, such as intervals.
     """
     if not rows:
         out.print(f"{title}: none" if title else "none")
@@ -68,6 +69,7 @@ def print_table(
     table = Table(title=title, title_justify="left", header_style="bold", box=None, pad_edge=False)
     console = out if out.is_terminal else Console(highlight=False, emoji=False, width=PLAIN_WIDTH)
     least = {key: _longest([heading, *(_cell(row[key]) for row in rows)]) for key, heading in columns.items()}
+    least |= {key: max(least[key], *(len(_cell(row[key])) for row in rows)) for key in whole}
     for key in spare:
         if sum(least.values()) + GAP * len(least) > console.width:
             least.pop(key, None)

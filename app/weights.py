@@ -7,6 +7,7 @@ that lie beside the run. What is found must have the run's fingerprint.
 
 from __future__ import annotations
 
+import re
 import threading
 from collections import OrderedDict
 from collections.abc import Callable, Iterable
@@ -21,6 +22,7 @@ from segmodels.errors import unknown_name
 
 GENERATORS_KEPT = 3  # open at once
 PLANTED = "planted"
+CODE = re.compile(r"[\w.]+:\w+")  # package.module:factory
 NOT_WEIGHTS = {".h5", ".json", ".jpg", ".jpeg", ".png", ".svg", ".pdf", ".html", ".csv", ".txt", ".md", ".tmp"}
 
 Loader = Callable[..., Generator]
@@ -121,8 +123,10 @@ class Weights:
             raise GanatomyError(f"its generator is not here; `ganatomy generators fetch {name}` brings it")
         if entry is not None:
             raise GanatomyError(f"the licence of {name} has not been accepted here: {entry.licence}")
-        if ":" in name and not name.startswith("planted:"):
-            raise GanatomyError(f"its generator ({name}) is code, which is not run unasked: {self.naming}")
+        if CODE.fullmatch(name):
+            raise GanatomyError(
+                f"its generator ({name}) is not here: it is code, which is not run unasked; {self.naming}"
+            )
         raise GanatomyError(f"its generator ({name}) is not here; put its file beside the run, or {self.naming}")
 
     @staticmethod

@@ -235,6 +235,7 @@ def test_a_name_from_a_file_is_never_run_or_fetched(made, tmp_path, monkeypatch)
         assert "not here" in weights.reason(run)
         with pytest.raises(GanatomyError, match="not here"):
             weights.of(run)
+    assert "it is code, which is not run unasked" in weights.reason(renamed(made, tmp_path, name="os:getcwd"))
     monkeypatch.setattr(fetch, "is_cached", lambda source: source is None)
     assert weights.reason(renamed(made, tmp_path, name="digiface-dcgan64")).endswith(
         "fetch digiface-dcgan64` brings it"

@@ -154,7 +154,10 @@ def _show(setting: Setting, effects: list[Effect], as_json: bool, as_csv: bool) 
     out.print(setting.said(), markup=False)
     for made in effects:
         out.print("")
-        print_table([_row(row) for row in made.rows()], None, _title(made))
+        rows = [_row(row) for row in made.rows()]
+        print_table(
+            rows, None, _title(made), spare=("images", "before", "after"), whole=("95% interval", "random units")
+        )
     if len(effects) > 1:
         out.print("")
         shown = [c for c in matrix.rows()[0] if c != "aim"]
