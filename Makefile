@@ -20,7 +20,7 @@ test: $(DEV)
 	$(BIN)/mypy
 	PYTHONDONTWRITEBYTECODE= OMP_NUM_THREADS=1 $(BIN)/python -m pytest $(JOBS) $(ARGS)
 
-# What `make test` shortens, in full: an hour.
+# What `make test` shortens, in full: half an hour.
 test-long: $(DEV)
 	GANATOMY_LONG=1 OMP_NUM_THREADS=1 $(BIN)/python -m pytest $(JOBS) $(LONG)
 LONG := tests/test_acceptance.py tests/test_durable.py tests/test_families_damage.py tests/test_formats_fuzz.py

@@ -30,6 +30,7 @@ err = Console(stderr=True, highlight=False, soft_wrap=True, emoji=False)
 
 Rows = Sequence[Mapping[str, Any]]
 GAP = 2  # after a column
+INDENT = "    "  # of a text under a row
 LONGEST = 24  # characters of a word that is not broken
 PLAIN_WIDTH = 200  # columns of a table that goes into a file or a pipe
 
@@ -89,17 +90,17 @@ def print_table(
     if not below:
         sys.stdout.write("".join(f"{line.rstrip()}\n" for line in captured.get().splitlines()))
         return
-    heading, *lines = captured.get().splitlines()
-    written = [heading]
-    for row, line in zip(rows, lines, strict=True):
+    sys.stdout.write(_with_texts(captured.get().splitlines(), rows, below, min(console.width, 100)))
+
+
+def _with_texts(lines: list[str], rows: Rows, below: Sequence[str], width: int) -> str:
+    """Return a table's lines, the heading first, with the texts of each row under its line."""
+    written = lines[:1]
+    for row, line in zip(rows, lines[1:], strict=True):
         text = "; ".join(str(row[key]) if key == below[0] else f"{key}: {row[key]}" for key in below)
-        written += [
-            line,
-            *textwrap.wrap(
-                text, min(console.width, 100), initial_indent="    ", subsequent_indent="    ", break_on_hyphens=False
-            ),
-        ]
-    sys.stdout.write("\n".join(written) + "\n")
+        wrapped = textwrap.wrap(text, width - len(INDENT), break_on_hyphens=False)
+        written += [line, *(INDENT + part for part in wrapped)]
+    return "\n".join(written) + "\n"
 
 
 def _longest(texts: Iterable[str]) -> int:

@@ -14,6 +14,7 @@ from segmodels import GanatomyError, Segmenter
 
 from . import found, store
 from .checkpoint import Checkpoint
+from .disk import check_folder_of
 from .exactness import reproducibly
 from .generators import Codes, Generator
 from .job import TOP, Job
@@ -99,7 +100,7 @@ def run(
 
 def run_job(job: Job, progress: Progress | None = None) -> Run:
     """Do a job, or what is left of it, and return the finished run."""
-    found.check_folder(job)
+    check_folder_of(job.out)
     with reproducibly(job.threads_each):
         size = job.forward().label_size(job.count_size)
         manifest = job.manifest(size)
@@ -122,7 +123,7 @@ def run_shard(job: Job, plan: Path, index: int, count: int, progress: Progress |
     Raises:
         GanatomyError: for the plan of another dissection, naming what differs; for a shard that does not exist.
     """
-    found.check_folder(job)
+    check_folder_of(job.out)
     atoms = job.plan.shard(index, count)
     if job.memory is not None:
         raise GanatomyError("a shard counts all layers in one pass; take more shards instead of memory=")
@@ -142,7 +143,7 @@ def run_shard(job: Job, plan: Path, index: int, count: int, progress: Progress |
 
 def write_plan(job: Job) -> Path:
     """Write to ``job.out`` what all shards must share, manifest and levels, and return ``job.out``."""
-    found.check_folder(job)
+    check_folder_of(job.out)
     if job.out.exists():
         raise GanatomyError(f"{job.out} exists; choose another output or remove it")
     with reproducibly(job.threads_each):

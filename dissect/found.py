@@ -8,7 +8,7 @@ from segmodels import GanatomyError
 
 from . import store
 from .checkpoint import Checkpoint, set_aside
-from .disk import check_folder_of, orphans
+from .disk import orphans
 from .job import Job
 from .manifest import ADOPTED, Manifest, differences
 from .parts import StoredPart
@@ -17,11 +17,6 @@ from .results import Run
 from .tuning import settle_batch
 
 OWN_TO_A_SHARD = ("batch", "threads", "device", "versions")  # what a shard may not share with its plan
-
-
-def check_folder(job: Job) -> None:
-    """Refuse an output in a folder that there is not."""
-    check_folder_of(job.out)
 
 
 def tidy(job: Job) -> None:

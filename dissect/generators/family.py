@@ -287,6 +287,14 @@ def open_checkpoint(
     raise GanatomyError(f"{called}: no known generator has these tensors ({shown(keys, 4)}); known: {known}")
 
 
+def check_records(arguments: Mapping[str, object], expected: Mapping[str, object]) -> None:
+    """Raise GanatomyError if a file records something for which the arithmetic here is not right."""
+    for what, wanted in expected.items():
+        told = arguments.get(what, wanted)
+        if (list(told) if isinstance(told, tuple) else told) != wanted:
+            raise GanatomyError(f"the file records {what}={told!r:.60}, expected {wanted!r}")
+
+
 def flat(arguments: Mapping[str, object]) -> dict[str, object]:
     """Return nested constructor arguments as one dict; the outer ones win."""
     inner = {}

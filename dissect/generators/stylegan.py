@@ -18,7 +18,7 @@ from segmodels import GanatomyError
 
 from ..hooks import Site
 from .base import Layer, State
-from .family import Fact, Family, Opening, Slices
+from .family import Fact, Family, Opening, Slices, check_records
 from .layers import rgb
 from .pggan_network import doubled
 from .stylebased import StyleGenerator, noise_maps
@@ -152,9 +152,7 @@ def make(opening: Opening) -> StyleGAN:
         wrong = [name for name in names if name in opening.given]
         if wrong and not belongs:
             raise GanatomyError(f"option {wrong[0]} is not for the layout {opening.layout.name}")
-    for name, wanted in RECORDS.items():
-        if opening.arguments.get(name, wanted) != wanted:
-            raise GanatomyError(f"the file records {name}={opening.arguments[name]!r:.60}, expected {wanted!r}")
+    check_records(opening.arguments, RECORDS)
     settle_fused(opening)
     if "w_avg" in opening.given:
         opening.tensors["mapping.w_avg"] = opening.setting("w_avg")

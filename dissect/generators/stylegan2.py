@@ -12,7 +12,7 @@ from segmodels import GanatomyError
 
 from ..hooks import Site
 from .base import Layer, State
-from .family import Family, Opening, Option, Slices
+from .family import Family, Opening, Option, Slices, check_records
 from .layers import rgb
 from .stylebased import StyleGenerator, as_mean, noise_maps, positive, tell_mean
 from .stylegan2_layouts import LAYOUTS, LR_MULTIPLIER, MAX_BLOCKS, MAX_MAPPING
@@ -167,10 +167,7 @@ def configure(opening: Opening) -> Config:
     architecture = "skip" if "synthesis.b4.torgb.weight" in tensors else "orig"
     if any(f"synthesis.b{4 * 2**b}.skip.weight" in tensors for b in blocks):
         architecture = "resnet"
-    for what, wanted in (RECORDS | {"architecture": architecture}).items():
-        told = opening.arguments.get(what, wanted)
-        if (list(told) if isinstance(told, tuple) else told) != wanted:
-            raise GanatomyError(f"the file records {what}={told!r:.60}, expected {wanted!r}")
+    check_records(opening.arguments, RECORDS | {"architecture": architecture})
     config = Config(
         z_dim=z_dim,
         w_dim=last.shape[0],

@@ -22,8 +22,8 @@ from torch.nn import functional as F
 
 from segmodels import GanatomyError
 
-from .stylegan import Equal, blurred, is_filter
-from .stylegan2 import unturned, with_deviation
+from .stylegan import Equal, blurred, equal, is_filter
+from .stylegan2 import check_deviations, unturned, with_deviation
 
 MAX_BLOCKS = 9  # to 2,048 pixels
 FUSED_FROM = 128  # pixels, of StyleGAN's ``auto``
@@ -155,42 +155,21 @@ def build(read: Read, fused_scale: bool | str) -> tuple[Network, int]:
     beyond = {"input": count, "layer": 2 * count + 2}
     if odd := sorted(key for key, number in numbers.items() if number > beyond[key[:5]]):
         raise GanatomyError(f"unexpected key {odd[0]}")
-    fromrgb = _part("input0", tensors, 1, None)
+    fromrgb = equal(tensors, "input0", kernel=1)
     width, blocks = int(fromrgb.weight.shape[0]), []
     for block in range(count):
         side = 4 << (count - block)
         fused = side >= FUSED_FROM if fused_scale == "auto" else bool(fused_scale)
-        first = _part(f"layer{2 * block}", tensors, 3, width)
-        second = _part(f"layer{2 * block + 1}", tensors, 3, first.weight.shape[0], fused=fused)
+        first = equal(tensors, f"layer{2 * block}", inputs=width, padding=1)
+        second = equal(tensors, f"layer{2 * block + 1}", inputs=first.weight.shape[0], padding=1, fused=fused)
         blocks.append(Block(first, second, blurs=read.family == "stylegan"))
         width = int(second.weight.shape[0])
     for key, value in read.blurs.items():
         halves = blocks[at // 2].second if (at := int(key[5:].partition(".")[0])) % 2 and at < 2 * count else None
         if halves is None or len(value) != halves.weight.shape[1]:
             raise GanatomyError(f"unexpected key {key} {list(value.shape)}")
-    conv = _part(f"layer{2 * count}", tensors, 3, None)
-    extra = conv.weight.shape[1] - width
-    if extra < 0 or (extra and width % extra):
-        raise GanatomyError(
-            f"expected layer{2 * count}.weight with {width} or {width + 1} inputs, it has {width + extra}"
-        )
-    dense = _part(f"layer{2 * count + 1}", tensors, 0, 16 * conv.weight.shape[0])
-    out = _part(f"layer{2 * count + 2}", tensors, 0, dense.weight.shape[0], gain=1.0)
+    conv = equal(tensors, f"layer{2 * count}", padding=1)
+    check_deviations(f"layer{2 * count}.weight", conv.weight.shape[1], width)
+    dense = equal(tensors, f"layer{2 * count + 1}", kernel=0, inputs=16 * conv.weight.shape[0])
+    out = equal(tensors, f"layer{2 * count + 2}", kernel=0, inputs=dense.weight.shape[0], gain=1.0)
     return Network(fromrgb, blocks, [conv, dense, out], read.family == "stylegan"), 4 << count
-
-
-def _part(
-    name: str, tensors: Tensors, kernel: int, inputs: int | None, *, fused: bool = False, gain: float = 2**0.5
-) -> Equal:  # fmt: skip
-    """Return a layer with its weights, of a kernel of so many pixels a side (0: a linear map)."""
-    for part in ("weight", "bias"):
-        if f"{name}.{part}" not in tensors:
-            raise GanatomyError(f"{name}.{part} is missing")
-    weight, bias = tensors[f"{name}.weight"], tensors[f"{name}.bias"]
-    size = [kernel, kernel] if kernel else []
-    if weight.ndim != (4 if kernel else 2) or list(weight.shape[2:]) != size or inputs not in (None, weight.shape[1]):
-        wanted = ", ".join(map(str, ["outputs", inputs or "inputs", *size]))
-        raise GanatomyError(f"expected {name}.weight [{wanted}], got {list(weight.shape)}")
-    if bias.shape != weight.shape[:1]:
-        raise GanatomyError(f"expected {name}.bias {list(weight.shape[:1])}, got {list(bias.shape)}")
-    return Equal(weight, bias, fused=fused, padding=kernel // 2, gain=gain)

@@ -14,7 +14,7 @@ from segmodels.files import shown
 
 from .. import catalog, checkpoint
 from ..checkpoint import Checkpoint, StoredNetwork
-from ..family import check, flat
+from ..family import check, check_records, flat
 from ..stylebased import positive
 from . import official, progressive, projection, strided, stylegan, stylegan2
 from .base import Discriminator
@@ -26,6 +26,7 @@ RECORDS: Mapping[str, object] = {
     "nonlinearity": "lrelu", "activation": "lrelu", "use_wscale": True, "resample_kernel": [1, 3, 3, 1],
     "resample_filter": [1, 3, 3, 1], "blur_filter": [1, 2, 1], "architecture": "resnet",
 }  # fmt: skip
+OFFICIAL = [(family, flavour) for family in ("pggan", "stylegan") for flavour in ("genforce", "tensorflow")]
 FIRST = ("D_ema", "discriminator_smooth", "D", "d", "discriminator", "netD", "netD_state_dict")  # averaged ones first
 
 
@@ -152,11 +153,7 @@ def _check(network: StoredNetwork, found: Checkpoint) -> None:
             raise GanatomyError(f"{key} is empty")
         if not value.is_floating_point() and not key.endswith("num_batches_tracked"):
             raise GanatomyError(f"{key} is {value.dtype}, expected floating-point numbers")
-    told = flat(network.arguments)
-    for what, wanted in RECORDS.items():
-        said = told.get(what, wanted)
-        if (list(said) if isinstance(said, tuple) else said) != wanted:
-            raise GanatomyError(f"the file records {what}={said!r:.60}, expected {wanted!r}")
+    check_records(flat(network.arguments), RECORDS)
     check(network, found)
 
 
@@ -172,9 +169,6 @@ def _suited(made: Discriminator, step: int | None, fused_scale: bool | str | Non
     if fused_scale is not None and kind not in OFFICIAL:
         raise GanatomyError(f"{made.name}: fused_scale is of PGGAN and StyleGAN by names of genforce and TensorFlow")
     return made
-
-
-OFFICIAL = [(family, flavour) for family in ("pggan", "stylegan") for flavour in ("genforce", "tensorflow")]
 
 
 def _residual(

@@ -20,6 +20,7 @@ from segmodels import GanatomyError
 
 EPSILON = 1e-8  # under the root of a group's variance
 FILTER = (1.0, 2.0, 1.0)
+ORIGINAL = "weight_orig"  # what is multiplied by a gain at run time
 CLOSE = 1e-4  # what a stored blur may differ by from [1, 2, 1]
 GROUP = 4  # images; the public code takes whatever a batch is
 KEY = re.compile(
@@ -53,6 +54,33 @@ class Equal(nn.Module):
         around = F.pad(weight, (1, 1, 1, 1))
         mean = (around[..., 1:, 1:] + around[..., :-1, 1:] + around[..., 1:, :-1] + around[..., :-1, :-1]) / 4
         return F.conv2d(x, mean, self.bias, stride=2, padding=self.padding)
+
+
+def equal(
+    tensors: Tensors, name: str, part: str = "weight", *, kernel: int = 3, inputs: int | None = None, padding: int = 0,
+    fused: bool = False, gain: float = math.sqrt(2),
+) -> Equal:  # fmt: skip
+    """Return a layer of a file, checked.
+
+    Args:
+        name: its tensors are ``name.part`` and ``name.bias``.
+        kernel: pixels a side; 0 for a linear map. inputs: as many as there are; None for any.
+
+    Raises:
+        GanatomyError: for tensors that are missing or of other shapes.
+    """
+    keys = f"{name}.{part}", f"{name}.bias"
+    for key in keys:
+        if key not in tensors:
+            raise GanatomyError(f"{key} is missing")
+    weight, bias = (tensors[key] for key in keys)
+    size = [kernel, kernel] if kernel else []
+    if weight.ndim != (4 if kernel else 2) or list(weight.shape[2:]) != size or inputs not in (None, weight.shape[1]):
+        wanted = ", ".join(map(str, ["outputs", inputs or "inputs", *size]))
+        raise GanatomyError(f"expected {keys[0]} [{wanted}], got {list(weight.shape)}")
+    if bias.shape != weight.shape[:1]:
+        raise GanatomyError(f"expected {keys[1]} {list(weight.shape[:1])}, got {list(bias.shape)}")
+    return Equal(weight, bias, fused=fused, padding=padding, gain=gain)
 
 
 def blurred(x: Tensor) -> Tensor:
@@ -129,37 +157,19 @@ def build(tensors: Tensors, step: int | None) -> tuple[Network, int, int]:
     chosen = count - 1 if step is None else step
     first = count - 1 - chosen
     activated = f"from_rgb.{first}.0.conv.weight_orig" in tensors
-    fromrgb = _part(f"from_rgb.{first}{'.0' if activated else ''}.conv", tensors, 1, 0)
+    fromrgb = equal(tensors, f"from_rgb.{first}{'.0' if activated else ''}.conv", ORIGINAL, kernel=1)
     width, blocks = fromrgb.weight.shape[0], []
     for index in range(first, count):
         last = index == count - 1
-        conv1 = _part(f"progression.{index}.conv1.0.conv", tensors, 3, 1, width + last)
+        conv1 = equal(tensors, f"progression.{index}.conv1.0.conv", ORIGINAL, inputs=width + last, padding=1)
         inputs, fused = conv1.weight.shape[0], f"progression.{index}.conv2.1.weight" in tensors
         if last:
-            conv2 = _part(f"progression.{index}.conv2.0.conv", tensors, 4, 0, inputs)
+            conv2 = equal(tensors, f"progression.{index}.conv2.0.conv", ORIGINAL, kernel=4, inputs=inputs)
         elif fused:
-            conv2 = _part(f"progression.{index}.conv2.1", tensors, 3, 1, inputs, fused=True)
+            conv2 = equal(tensors, f"progression.{index}.conv2.1", inputs=inputs, padding=1, fused=True)
         else:
-            conv2 = _part(f"progression.{index}.conv2.1.conv", tensors, 3, 1, inputs)
+            conv2 = equal(tensors, f"progression.{index}.conv2.1.conv", ORIGINAL, inputs=inputs, padding=1)
         width = conv2.weight.shape[0]
         blocks.append(Block(conv1, conv2, halves=not last))
-    linear = _part("linear.linear", tensors, 0, 0, width)
+    linear = equal(tensors, "linear.linear", ORIGINAL, kernel=0, inputs=width)
     return Network(fromrgb, activated, blocks, linear), 4 * 2**chosen, chosen
-
-
-def _part(
-    name: str, tensors: Tensors, kernel: int, padding: int, inputs: int | None = None, fused: bool = False
-) -> Equal:  # fmt: skip
-    """Return a layer with its weights, of a kernel of so many pixels a side (0: a linear map)."""
-    keys = f"{name}.{'weight' if fused else 'weight_orig'}", f"{name}.bias"
-    for key in keys:
-        if key not in tensors:
-            raise GanatomyError(f"{key} is missing")
-    weight, bias = (tensors[key] for key in keys)
-    size = [kernel, kernel] if kernel else []
-    if weight.ndim != (4 if kernel else 2) or list(weight.shape[2:]) != size or inputs not in (None, weight.shape[1]):
-        wanted = ", ".join(map(str, ["outputs", inputs or "inputs", *size]))
-        raise GanatomyError(f"expected {keys[0]} [{wanted}], got {list(weight.shape)}")
-    if bias.shape != weight.shape[:1]:
-        raise GanatomyError(f"expected {keys[1]} {list(weight.shape[:1])}, got {list(bias.shape)}")
-    return Equal(weight, bias, fused=fused, padding=padding)

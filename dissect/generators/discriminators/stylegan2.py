@@ -156,6 +156,13 @@ def with_deviation(x: Tensor, channels: int) -> Tensor:
     return torch.cat([x, mean[None, :, None, None].expand(n, channels, h, w)], 1)
 
 
+def check_deviations(key: str, inputs: int, width: int) -> None:
+    """Raise GanatomyError unless a convolution takes the maps before it and what ``with_deviation`` adds to them."""
+    extra = inputs - width
+    if extra < 0 or (extra and width % extra):
+        raise GanatomyError(f"expected {key} with {width} or {width + 1} inputs, it has {inputs}")
+
+
 def of_nvlabs(tensors: Tensors) -> dict[str, Tensor] | None:
     """Return the canonical tensors of NVIDIA's names, None if they are others."""
     if "b4.conv.weight" not in tensors or not any(BLOCK.fullmatch(key) for key in tensors):
@@ -290,9 +297,7 @@ def build(tensors: dict[str, Tensor], clamp: float | None) -> Network:
 def _check_joined(tensors: Tensors) -> None:
     """Refuse an end whose layers do not take what the ones before give."""
     width, (out, into) = tensors["b8.conv1.weight"].shape[0], tensors["b4.conv.weight"].shape[:2]
-    extra = into - width
-    if extra < 0 or (extra and width % extra):
-        raise GanatomyError(f"expected b4.conv.weight with {width} or {width + 1} inputs, it has {into}")
+    check_deviations("b4.conv.weight", into, width)
     if (taken := tensors["b4.fc.weight"].shape[1]) != 16 * out:
         raise GanatomyError(f"expected b4.fc.weight with {16 * out} inputs, it has {taken}")
     if "mapping.embed.weight" not in tensors:
