@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import functools
 import os
+import time
 import weakref
 
 import pytest
@@ -26,6 +27,7 @@ HOOKS = {
     "register_backward_hook": "_backward_hooks",
 }
 GLOBAL_HOOKS = [name for name in dir(module_hooks) if name.startswith("_global_") and name.endswith("_hooks")]
+PASS_SECONDS = 5
 THEIR_OWN = ("torch", "timm", "segmentation_models_pytorch")  # libraries that may hook the modules they build
 
 
@@ -53,17 +55,26 @@ def _hook_log():
 
 @pytest.fixture(autouse=True)
 def _no_hook_is_left(_hook_log):
-    """Fail a test that leaves a hook on a module that still lives."""
+    """Fail a test that leaves a hook on a module that still lives.
+
+    A page may still be drawn by a server's thread when a test ends: its pass has a few seconds to take its hooks away.
+    """
     _hook_log.clear()
     yield
-    left = [
-        f"{type(module).__name__}{where} of {owner}"
-        for reference, where, key, owner in _hook_log
-        if (module := reference()) is not None and key in getattr(module, where)
-    ]
-    left += [name for name in GLOBAL_HOOKS if len(getattr(module_hooks, name))]
+    end = time.monotonic() + PASS_SECONDS
+    while (left := _hooks_left(_hook_log)) and time.monotonic() < end:
+        time.sleep(0.05)
     _hook_log.clear()
     assert not left, f"hooks were left: {left}"
+
+
+def _hooks_left(log):
+    left = [
+        f"{type(module).__name__}{where} of {owner}"
+        for reference, where, key, owner in list(log)
+        if (module := reference()) is not None and key in getattr(module, where)
+    ]
+    return left + [name for name in GLOBAL_HOOKS if len(getattr(module_hooks, name))]
 
 
 @pytest.fixture(scope="session", autouse=True)
